@@ -1,0 +1,90 @@
+package dsr
+
+import "time"
+
+// Method is what happens to the rows, objects or records of one Entity.
+type Method string
+
+// Methods. A row is counted under exactly one of them.
+const (
+	Delete  Method = "delete"  // the row goes
+	Mask    Method = "mask"    // declared fields are replaced on erasure; the row stays
+	Redact  Method = "redact"  // identifiers inside declared free text are replaced
+	Release Method = "release" // one of several owners goes: only the declared fields change (`on_owner_erased`)
+	Anchor  Method = "anchor"  // the subject's row is masked, not deleted, while a kept row still refers to it
+	Keep    Method = "keep"    // stays as an Exception; its masks, if any, are applied
+	Export  Method = "export"  // copied into the access package
+	Expire  Method = "expire"  // cannot be deleted singly; goes with its store's own retention
+)
+
+// PlanLine is what a Request would do to one Entity by one Method. Count is a bound, not a promise: see
+// [Bounds].
+type PlanLine struct {
+	System    string     `json:"system"`
+	Entity    string     `json:"entity"`
+	Method    Method     `json:"method"`
+	Count     int64      `json:"count"`
+	Exception *Exception `json:"exception,omitempty"` // with Keep, Expire, and Anchor
+}
+
+// Exception says what stays and why: article, statute, and the DeletionRule that ends it.
+type Exception struct {
+	Article string     `json:"article"`           // "17(3)(b)"
+	Statute string     `json:"statute,omitempty"` // "Bokföringslag 7:2"
+	Class   string     `json:"class,omitempty"`   // the deletion class whose rule ends it
+	Ends    *time.Time `json:"ends,omitempty"`    // latest end among the rows concerned, where it is known
+}
+
+// Plan is what a Request would do, per System, Entity and Method. Approval is of its Hash.
+type Plan struct {
+	Request    string
+	Kind       Kind
+	MapVersion int
+	MapHash    string
+	// Commitments of every identifier the Plan acts on, sorted; a new one is drift.
+	Commitments []string
+	Lines       []PlanLine // sorted by System, Entity, Method
+	// Unsearched lists "system.entity.field" of free text that the map does not declare in mentions.
+	Unsearched []string
+	Copies     []Copy
+	CreatedAt  time.Time
+}
+
+// Copy is a place that Lethe cannot reach itself: a backup, a replica, a cache. It is shown in the Plan and the
+// certificate with its end, or with the recipient who is told.
+type Copy struct {
+	System    string `json:"system,omitempty"`
+	What      string `json:"what"`
+	Ends      string `json:"ends,omitempty"`      // ISO 8601 period after the erasure
+	Recipient string `json:"recipient,omitempty"` // told under Art. 19 instead
+}
+
+// Receipt is what one Task did. It holds no personal data.
+type Receipt struct {
+	Request  string
+	System   string
+	Lines    []ReceiptLine
+	Residue  int64
+	Started  time.Time
+	Finished time.Time
+}
+
+// ReceiptLine counts the rows of one Entity that were handled by one Method.
+type ReceiptLine struct {
+	Entity string `json:"entity"`
+	Method Method `json:"method"`
+	Count  int64  `json:"count"`
+	// Resolved is the part of Count that was settled after an interruption: the intent of the interrupted chunk minus
+	// what was still present (`resolved_after_interruption`).
+	Resolved int64 `json:"resolved_after_interruption,omitempty"`
+}
+
+// Residue is a match of a subject outside the approved exceptions, found by searching again. It names the place,
+// never the value.
+type Residue struct {
+	Subject string `json:"subject"` // reference of the Subject in the batch
+	System  string `json:"system"`
+	Entity  string `json:"entity"`
+	Field   string `json:"field,omitempty"`
+	Count   int64  `json:"count"`
+}
