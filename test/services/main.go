@@ -1,0 +1,99 @@
+// Command services starts the databases that the tests need, runs a command with their URLs in its environment, and
+// stops what it started:
+//
+//	go run ./test/services -- go test ./...
+//
+// It finds PostgreSQL and MariaDB on the machine or installs Debian's packages (as root, or through sudo), and runs
+// them on free loopback ports in a private folder, without systemd or Docker. A URL that the environment already
+// gives (LETHE_TEST_POSTGRES_URL, LETHE_TEST_MARIADB_URL) is used instead. With -env FILE it writes the URLs as export
+// lines and stays up until it is interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// service is one database server that tests use.
+type service interface {
+	// variable is the environment variable that carries its URL.
+	variable() string
+	// install makes the server's programs available; it does nothing when they are.
+	install(ctx context.Context) error
+	// start runs the server with its files under dir and returns its URL and a function that stops it.
+	start(ctx context.Context, dir string) (url string, stop func(), err error)
+}
+
+func main() {
+	env := flag.String("env", "", "write export lines to `FILE` and stay up until interrupted")
+	flag.Parse()
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code, err := run(ctx, *env, flag.Args())
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "services:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(ctx context.Context, env string, command []string) (code int, err error) {
+	if env == "" && len(command) == 0 {
+		return 2, errors.New("give a command after --, or -env FILE")
+	}
+	dir, err := os.MkdirTemp("", "lethe-services-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // servers run as other users below it
+		return 1, err
+	}
+	var vars []string
+	for _, s := range []service{postgres{}, mariadb{}} {
+		if url := os.Getenv(s.variable()); url != "" {
+			vars = append(vars, s.variable()+"="+url)
+			continue
+		}
+		if err := s.install(ctx); err != nil {
+			return 1, err
+		}
+		url, stop, err := s.start(ctx, dir)
+		if err != nil {
+			return 1, err
+		}
+		defer stop()
+		vars = append(vars, s.variable()+"="+url)
+	}
+	if env != "" {
+		var b strings.Builder
+		for _, v := range vars {
+			name, value, _ := strings.Cut(v, "=")
+			fmt.Fprintf(&b, "export %s='%s'\n", name, value)
+		}
+		if err := os.WriteFile(env, []byte(b.String()), 0o600); err != nil {
+			return 1, err
+		}
+		defer os.Remove(env)
+		<-ctx.Done()
+		return 0, nil
+	}
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Env = append(os.Environ(), append(vars, "LETHE_TEST_REQUIRE=1")...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	} else if err != nil {
+		return 1, err
+	}
+	return 0, nil
+}
