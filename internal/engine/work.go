@@ -1,0 +1,69 @@
+package engine
+
+import "github.com/lethe-gdpr/lethe/dsr"
+
+// Queues of the job runner. Work that talks to systems is kept apart from upkeep, so that a slow system cannot starve
+// the schedules.
+const (
+	QueueWork   = "work"
+	QueueUpkeep = "upkeep"
+)
+
+// Gather claims the due Tasks of one System and Phase into Runs and works each Run's first slice. It is a nudge: when
+// nothing is due it ends.
+type Gather struct {
+	System string    `json:"system"`
+	Phase  dsr.Phase `json:"phase"`
+}
+
+// Kind implements [Work].
+func (Gather) Kind() string { return "lethe.gather" }
+
+// Queue names the queue that it runs in.
+func (Gather) Queue() string { return QueueWork }
+
+// Slice continues a Run that was left at a checkpoint by its slice's end, a transient fault or a lost worker. Failures
+// counts transient faults in a row. A Slice whose Fence is no longer the Run's finds nothing to do.
+type Slice struct {
+	RunID    string `json:"run_id"`
+	Fence    int64  `json:"fence"`
+	Failures int    `json:"failures,omitempty"`
+}
+
+// Kind implements [Work].
+func (Slice) Kind() string { return "lethe.slice" }
+
+// Queue names the queue that it runs in.
+func (Slice) Queue() string { return QueueWork }
+
+// Assemble builds the access package of a Request whose exports are done, and closes it.
+type Assemble struct {
+	Request  string `json:"request"`
+	Failures int    `json:"failures,omitempty"`
+}
+
+// Kind implements [Work].
+func (Assemble) Kind() string { return "lethe.assemble" }
+
+// Queue names the queue that it runs in.
+func (Assemble) Queue() string { return QueueWork }
+
+// Tick is one periodic piece of upkeep.
+type Tick struct {
+	Name string `json:"name"`
+}
+
+// Kind implements [Work].
+func (Tick) Kind() string { return "lethe.tick" }
+
+// Queue names the queue that it runs in.
+func (Tick) Queue() string { return QueueUpkeep }
+
+// Names of the Ticks, in the order of [Ticks].
+const (
+	TickLeases   = "leases"   // Runs whose worker is gone are taken over
+	TickNudges   = "nudges"   // due Tasks whose nudge was lost are gathered
+	TickDeferred = "deferred" // deferred Requests whose day has come are verified again
+	TickPackages = "packages" // expired access packages are removed
+	TickPurge    = "purge"    // Lethe's own retention
+)
