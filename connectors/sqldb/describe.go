@@ -33,6 +33,8 @@ type tableFacts struct {
 	expressions []string // indexed expressions, as the database prints them: "lower(email)"
 	engine      string   // MariaDB's storage engine
 	parent      string   // entity that this is a partition of
+	stored      bool     // a materialized view: it keeps a copy of other tables' rows
+	rowSecurity bool     // row security hides rows from this user
 }
 
 // smallTable is the size below which a table that was never analysed is counted instead of estimated.
@@ -54,13 +56,38 @@ func entityName(schema, table, defaultSchema string) string {
 	return schema + "." + table
 }
 
-// readCatalogue reads the catalogue of a database by its dialect: "postgres", "mariadb" (or "mysql") or "sqlite".
+// Describe reads the database's catalogue: every table and view that is neither the system's own nor an extension's,
+// in the databases or schemas that the user can see or, on MariaDB, in the dsn's and those that the map names.
+func (d *DB) Describe(ctx context.Context) (connectors.Schema, error) {
+	c, err := d.catalogue(ctx)
+	if err != nil {
+		return connectors.Schema{}, err
+	}
+	return c.schema, nil
+}
+
+// catalogue reads what Describe reports and the facts beside it.
+func (d *DB) catalogue(ctx context.Context) (*catalogue, error) {
+	var schemas []string
+	for i := range d.System.Entities {
+		if schema, _, ok := strings.Cut(d.System.Entities[i].From(), "."); ok && !slices.Contains(schemas, schema) {
+			schemas = append(schemas, schema)
+		}
+	}
+	c, err := readCatalogue(ctx, d.dialect.name, d.SQL, schemas...)
+	if err != nil {
+		return nil, classify(d.dialect, err)
+	}
+	return c, nil
+}
+
+// readCatalogue reads the catalogue of a database by the name of its dialect.
 // Schemas names further MariaDB databases that the map reaches into; the other dialects see all of theirs.
 func readCatalogue(ctx context.Context, dialect string, q querier, schemas ...string) (*catalogue, error) {
 	switch dialect {
-	case "postgres":
+	case postgres:
 		return readPostgres(ctx, q)
-	case "mariadb", "mysql":
+	case mariadb:
 		return readMariaDB(ctx, q, schemas)
 	}
 	return readSQLite(ctx, q)
@@ -100,6 +127,19 @@ func (c *catalogue) entity(name string) *connectors.EntitySchema {
 		return nil
 	}
 	return &c.schema.Entities[i]
+}
+
+// lookup returns the entity that a name of the map means: as it is listed, or qualified with the default schema.
+func (c *catalogue) lookup(source string) *connectors.EntitySchema {
+	if e := c.entity(source); e != nil {
+		return e
+	}
+	for name, f := range c.facts {
+		if f.schema+"."+f.table == source {
+			return c.entity(name)
+		}
+	}
+	return nil
 }
 
 // columnOf returns the named column, or nil.

@@ -17,7 +17,8 @@ const (
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relispartition, c.reltuples::bigint,
        coalesce(pg_total_relation_size(c.oid), 0), has_table_privilege(c.oid, 'SELECT'),
        (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
-       current_schema(), coalesce((SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1), 0)
+       current_schema(), coalesce((SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1), 0),
+       row_security_active(c.oid)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -93,12 +94,13 @@ func readPostgres(ctx context.Context, q querier) (*catalogue, error) {
 		var defaultSchema sql.NullString
 		e := &t.entity
 		if err := rows.Scan(&t.oid, &t.facts.schema, &t.facts.table, &kind, &e.Partition, &e.Rows, &e.Bytes,
-			&t.selectable, &e.Triggers, &defaultSchema, &t.parent); err != nil {
+			&t.selectable, &e.Triggers, &defaultSchema, &t.parent, &t.facts.rowSecurity); err != nil {
 			return err
 		}
 		e.Name = entityName(t.facts.schema, t.facts.table, defaultSchema.String)
 		e.View = kind == "v" || kind == "m"
 		t.partitioned = kind == "p"
+		t.facts.stored = kind == "m"
 		tables[t.oid], order = t, append(order, t)
 		return nil
 	})

@@ -150,7 +150,7 @@ func TestDescribePostgres(t *testing.T) {
 	require.Empty(t, cmp.Diff(want, c.schema, without))
 
 	facts := c.facts["crm.Person"]
-	require.Equal(t, []string{"lower((email)::text)"}, facts.expressions)
+	require.Equal(t, []string{"lower(email::text)"}, facts.expressions)
 	require.Len(t, facts.checks, 1)
 	require.ElementsMatch(t, [][]string{{"email"}, {"token"}}, facts.looseUnique)
 	require.Equal(t, "events", c.facts["events_2026"].parent)
