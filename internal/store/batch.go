@@ -1,0 +1,104 @@
+package store
+
+import (
+	"reflect"
+	"strings"
+	"sync"
+
+	"gorm.io/gorm/schema"
+)
+
+// schemas caches how GORM maps the row types.
+var schemas sync.Map
+
+// updateBatch writes columns of many rows in one statement, matching by key; guard is a further condition on t (the
+// table) and v (the new values, as column1, column2 … in the order of key and columns). It returns how many rows it
+// changed. set adds assignments.
+//
+//	UPDATE t SET a = v.column2 FROM (VALUES (?, ?), (?, ?)) AS v WHERE t.id = v.column1
+func updateBatch[R schema.Tabler](t *tx, rows []R, key string, columns []string, set, guard string) (int64, error) {
+	var changed int64
+	for len(rows) > 0 {
+		n := min(len(rows), batchSize)
+		c, err := updateOnce(t, rows[:n], key, columns, set, guard)
+		if err != nil {
+			return 0, err
+		}
+		changed += c
+		rows = rows[n:]
+	}
+	return changed, nil
+}
+
+func updateOnce[R schema.Tabler](t *tx, rows []R, key string, columns []string, set, guard string) (int64, error) {
+	mapping, err := schema.Parse(&rows[0], &schemas, schema.NamingStrategy{})
+	if err != nil {
+		return 0, typed(err)
+	}
+	all := append([]string{key}, columns...)
+	fields := make([]*schema.Field, len(all))
+	for i, c := range all {
+		fields[i] = mapping.FieldsByDBName[c]
+	}
+	var sql strings.Builder
+	sql.WriteString("UPDATE " + mapping.Table + " AS t SET ")
+	for i, c := range columns {
+		if i > 0 {
+			sql.WriteString(", ")
+		}
+		sql.WriteString(quote(c) + " = v." + position(i+2))
+	}
+	sql.WriteString(set + " FROM (VALUES ")
+	args := make([]any, 0, len(rows)*len(all))
+	for i := range rows {
+		row := reflect.ValueOf(&rows[i]).Elem()
+		for j, f := range fields {
+			switch {
+			case j > 0:
+				sql.WriteString(", ")
+			case i > 0:
+				sql.WriteString(", (")
+			default:
+				sql.WriteString("(")
+			}
+			if i == 0 && t.postgres {
+				// The first row gives the columns of VALUES their types.
+				sql.WriteString("CAST(? AS " + postgresType(f) + ")")
+			} else {
+				sql.WriteString("?")
+			}
+			value, _ := f.ValueOf(t.ctx, row)
+			args = append(args, value)
+		}
+		sql.WriteString(")")
+	}
+	sql.WriteString(") AS v WHERE t." + quote(key) + " = v.column1" + guard)
+	return t.exec(sql.String(), args...)
+}
+
+func quote(column string) string { return `"` + column + `"` }
+
+func position(i int) string {
+	const digits = "0123456789"
+	if i < 10 {
+		return "column" + digits[i:i+1]
+	}
+	return "column" + digits[i/10:i/10+1] + digits[i%10:i%10+1]
+}
+
+func postgresType(f *schema.Field) string {
+	if f.Serializer != nil {
+		return "jsonb"
+	}
+	switch f.DataType {
+	case schema.Bool:
+		return "boolean"
+	case schema.Int, schema.Uint:
+		return "bigint"
+	case schema.Time:
+		return "timestamptz"
+	case schema.Bytes:
+		return "bytea"
+	}
+	return "text"
+}

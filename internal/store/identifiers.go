@@ -1,0 +1,87 @@
+package store
+
+import (
+	"gorm.io/gorm/clause"
+
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/internal/engine"
+)
+
+type identifierRow struct {
+	ID         int64  `gorm:"->;autoIncrement:false"` // order of arrival
+	Request    string `gorm:"primaryKey"`
+	Name       string `gorm:"primaryKey"`
+	Origin     dsr.Origin
+	Source     string
+	Ciphertext []byte
+	KeyID      string
+	Commitment string `gorm:"primaryKey"`
+}
+
+func (identifierRow) TableName() string { return "identifiers" }
+
+type dataKeyRow struct {
+	Request string `gorm:"primaryKey"`
+	Wrapped []byte
+}
+
+func (dataKeyRow) TableName() string { return "data_keys" }
+
+func (t *tx) AddIdentifiers(ids ...engine.SealedIdentifier) error {
+	rows := make([]identifierRow, len(ids))
+	for i, s := range ids {
+		rows[i] = identifierRow{
+			Request: s.Request, Name: s.Name, Origin: s.Origin, Source: s.Source, Ciphertext: s.Ciphertext,
+			KeyID: s.KeyID, Commitment: s.Commitment,
+		}
+	}
+	return create(t.db.Clauses(clause.OnConflict{DoNothing: true}), rows)
+}
+
+func (t *tx) IdentifiersOf(requests ...string) (map[string][]engine.SealedIdentifier, error) {
+	of := make(map[string][]engine.SealedIdentifier, len(requests))
+	if len(requests) == 0 {
+		return of, nil
+	}
+	rows, err := find[identifierRow](t.db.Where("request IN ?", requests).Order("id"))
+	for _, w := range rows {
+		of[w.Request] = append(of[w.Request], engine.SealedIdentifier{
+			Request: w.Request, Name: w.Name, Origin: w.Origin, Source: w.Source, Ciphertext: w.Ciphertext,
+			KeyID: w.KeyID, Commitment: w.Commitment,
+		})
+	}
+	return of, err
+}
+
+// PutDataKey replaces a key that is there.
+func (t *tx) PutDataKey(request string, wrapped []byte) error {
+	c := clause.OnConflict{
+		Columns:   []clause.Column{{Name: "request"}},
+		DoUpdates: clause.AssignmentColumns([]string{"wrapped"}),
+	}
+	return create(t.db.Clauses(c), []dataKeyRow{{Request: request, Wrapped: wrapped}})
+}
+
+// DataKeys leaves out Requests that are forgotten.
+func (t *tx) DataKeys(requests ...string) (map[string][]byte, error) {
+	keys := make(map[string][]byte, len(requests))
+	if len(requests) == 0 {
+		return keys, nil
+	}
+	rows, err := find[dataKeyRow](t.db.Where("request IN ?", requests))
+	for _, w := range rows {
+		keys[w.Request] = w.Wrapped
+	}
+	return keys, err
+}
+
+func (t *tx) Forget(requests ...string) error {
+	if len(requests) == 0 {
+		return nil
+	}
+	if _, err := t.exec("DELETE FROM data_keys WHERE request IN ?", requests); err != nil {
+		return err
+	}
+	_, err := t.exec("UPDATE identifiers SET ciphertext = NULL WHERE request IN ? AND ciphertext IS NOT NULL", requests)
+	return err
+}

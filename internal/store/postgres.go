@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	gormpostgres "gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+// postgres is the backend for production: one pgxpool under GORM and River.
+type postgres struct {
+	pool  *pgxpool.Pool
+	sql   *sql.DB // over pool
+	gorm  *gorm.DB
+	river *river.Client[pgx.Tx] // inserts only
+}
+
+func openPostgres(ctx context.Context, database string, o Options) (*Store, error) {
+	cfg, err := pgxpool.ParseConfig(database)
+	if err != nil {
+		return nil, &dsr.Error{Code: dsr.CodeInvalid, Field: "database", Msg: "is not a PostgreSQL URL",
+			Hint: "postgres://user@host:5432/name?sslmode=verify-full"}
+	}
+	if o.MaxConns > 0 {
+		cfg.MaxConns = o.MaxConns
+	}
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "lethe"
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, typed(err)
+	}
+	p := &postgres{pool: pool, sql: stdlib.OpenDBFromPool(pool)}
+	p.gorm, err = gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: p.sql}), gormConfig(o))
+	if err != nil {
+		_ = p.close()
+		return nil, typed(err)
+	}
+	p.river, err = river.NewClient(riverpgxv5.New(pool), insertOnly())
+	if err != nil {
+		_ = p.close()
+		return nil, typed(err)
+	}
+	return &Store{gorm: p.gorm, sql: p.sql, backend: p, log: o.Logger}, nil
+}
+
+func gormConfig(o Options) *gorm.Config {
+	return &gorm.Config{
+		SkipDefaultTransaction: true, // every statement runs in a transaction of ours
+		TranslateError:         true,
+		DisableAutomaticPing:   true,
+		Logger:                 slowLog{log: o.Logger, slow: o.Slow},
+	}
+}
+
+func insertOnly() *river.Config {
+	return &river.Config{Logger: slog.New(slog.DiscardHandler)}
+}
+
+func (p *postgres) close() error {
+	err := p.sql.Close()
+	p.pool.Close()
+	return err
+}
+
+// begin pins a connection, begins a pgx transaction on it, which River needs, and runs GORM on the same connection.
+func (p *postgres) begin(ctx context.Context) (transaction, error) {
+	conn, err := p.sql.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var open pgx.Tx
+	err = conn.Raw(func(driver any) error {
+		var err error
+		open, err = driver.(*stdlib.Conn).Conn().Begin(ctx)
+		return err
+	})
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	db := p.gorm.Session(&gorm.Session{NewDB: true, Context: ctx})
+	db.Statement.ConnPool = pinned{conn}
+	return &postgresTx{conn: conn, tx: open, gorm: db, river: p.river}, nil
+}
+
+// pinned has only the methods of [gorm.ConnPool]. A bare *sql.Conn has BeginTx as well, and a nested
+// db.Transaction on it would COMMIT the transaction that is open.
+type pinned struct{ conn *sql.Conn }
+
+var _ gorm.ConnPool = pinned{}
+
+func (p pinned) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	return p.conn.PrepareContext(ctx, query)
+}
+
+func (p pinned) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return p.conn.ExecContext(ctx, query, args...)
+}
+
+func (p pinned) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return p.conn.QueryContext(ctx, query, args...)
+}
+
+func (p pinned) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return p.conn.QueryRowContext(ctx, query, args...)
+}
+
+type postgresTx struct {
+	conn  *sql.Conn
+	tx    pgx.Tx
+	gorm  *gorm.DB
+	river *river.Client[pgx.Tx]
+}
+
+func (t *postgresTx) db() *gorm.DB { return t.gorm }
+
+func (t *postgresTx) insert(ctx context.Context, jobs []job) error {
+	_, err := t.river.InsertManyTx(ctx, t.tx, params(jobs))
+	return err
+}
+
+func (t *postgresTx) commit(ctx context.Context) error { return t.tx.Commit(ctx) }
+
+// rollbackWithin bounds how long a rollback may take once its caller has given up.
+const rollbackWithin = 5 * time.Second
+
+func (t *postgresTx) rollback() {
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackWithin)
+	defer cancel()
+	if err := t.tx.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		// The connection's state is unknown: it must not go back to the pool with a transaction open.
+		_ = t.conn.Raw(func(driver any) error { return driver.(*stdlib.Conn).Conn().Close(ctx) })
+	}
+	_ = t.conn.Close()
+}

@@ -1,0 +1,312 @@
+package store
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"gorm.io/gorm/clause"
+
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/internal/engine"
+)
+
+type requestRow struct {
+	ID           string `gorm:"primaryKey"`
+	Kind         dsr.Kind
+	State        dsr.State
+	Tenant       string
+	Scope        dsr.Scope `gorm:"serializer:json"`
+	FiledBy      string
+	Subject      string
+	Ground       string
+	MapVersion   int
+	PlanHash     string
+	ApprovedHash string
+	ApprovedBy   string
+	Round        int
+	Zone         string
+	Received     time.Time
+	DueUnpaused  time.Time
+	Due          time.Time
+	Extended     bool
+	Pauses       []dsr.Pause `gorm:"serializer:json"`
+	Article      string
+	Reason       string
+	Hint         string
+	DeferTo      *time.Time
+	Duplicate    string
+	Version      int64
+	CreatedAt    time.Time `gorm:"autoCreateTime:false"`
+	UpdatedAt    time.Time `gorm:"autoUpdateTime:false"`
+	ClosedAt     *time.Time
+}
+
+func (requestRow) TableName() string { return "requests" }
+
+// mutable are the columns of a Request that a change may touch; who filed it, when and for which subject never change.
+var mutable = []string{
+	"state", "scope", "ground", "map_version", "plan_hash", "approved_hash", "approved_by", "round", "zone", "received",
+	"due_unpaused", "due", "extended", "pauses", "article", "reason", "hint", "defer_to", "duplicate", "version",
+	"updated_at", "closed_at", "kind", "tenant", "subject",
+}
+
+func rowOfRequest(r *dsr.Request) requestRow {
+	pauses := make([]dsr.Pause, len(r.Clock.Pauses))
+	for i, p := range r.Clock.Pauses {
+		pauses[i] = dsr.Pause{From: stamp(p.From), To: stampPtr(p.To), Reason: p.Reason}
+	}
+	return requestRow{
+		ID: r.ID, Kind: r.Kind, State: r.State, Tenant: r.Tenant, Scope: r.Scope, FiledBy: r.FiledBy, Subject: r.Subject,
+		Ground: r.Ground, MapVersion: r.MapVersion, PlanHash: r.PlanHash, ApprovedHash: r.ApprovedHash,
+		ApprovedBy: r.ApprovedBy, Round: r.Round, Zone: r.Clock.Due.Location().String(), Received: stamp(r.Clock.Received),
+		DueUnpaused: stamp(r.Clock.DueUnpaused), Due: stamp(r.Clock.Due), Extended: r.Clock.Extended, Pauses: pauses,
+		Article: r.Article, Reason: r.Reason, Hint: r.Hint, DeferTo: stampPtr(r.DeferTo), Duplicate: r.Duplicate,
+		Version: r.Version, CreatedAt: stamp(r.CreatedAt), UpdatedAt: stamp(r.UpdatedAt), ClosedAt: stampPtr(r.ClosedAt),
+	}
+}
+
+func (w *requestRow) request() *dsr.Request {
+	zone := zoneOf(w.Zone)
+	var pauses []dsr.Pause
+	for _, p := range w.Pauses {
+		q := dsr.Pause{From: p.From.In(zone), Reason: p.Reason}
+		if p.To != nil {
+			to := p.To.In(zone)
+			q.To = &to
+		}
+		pauses = append(pauses, q)
+	}
+	return &dsr.Request{
+		ID: w.ID, Kind: w.Kind, State: w.State, Tenant: w.Tenant, Scope: w.Scope, FiledBy: w.FiledBy, Subject: w.Subject,
+		Ground: w.Ground, MapVersion: w.MapVersion, PlanHash: w.PlanHash, ApprovedHash: w.ApprovedHash,
+		ApprovedBy: w.ApprovedBy, Round: w.Round,
+		Clock: dsr.Clock{
+			Received: w.Received.In(zone), DueUnpaused: w.DueUnpaused.In(zone), Due: w.Due.In(zone), Extended: w.Extended,
+			Pauses: pauses,
+		},
+		Article: w.Article, Reason: w.Reason, Hint: w.Hint, DeferTo: utcPtr(w.DeferTo), Duplicate: w.Duplicate,
+		Version: w.Version, CreatedAt: utc(w.CreatedAt), UpdatedAt: utc(w.UpdatedAt), ClosedAt: utcPtr(w.ClosedAt),
+	}
+}
+
+// zones caches time zones by name; loading one reads a file.
+var zones sync.Map
+
+// zoneOf returns the zone that a Request's dates are midnights in; UTC when this machine does not know it.
+func zoneOf(name string) *time.Location {
+	if z, ok := zones.Load(name); ok {
+		return z.(*time.Location)
+	}
+	z, err := time.LoadLocation(name)
+	if err != nil {
+		z = time.UTC
+	}
+	zones.Store(name, z)
+	return z
+}
+
+func requestsOf(rows []requestRow) []*dsr.Request {
+	rs := make([]*dsr.Request, len(rows))
+	for i := range rows {
+		rs[i] = rows[i].request()
+	}
+	return rs
+}
+
+func (t *tx) InsertRequest(r *dsr.Request) error {
+	r.Version = max(r.Version, 1)
+	return create(t.db, []requestRow{rowOfRequest(r)})
+}
+
+func (t *tx) Request(id string) (*dsr.Request, error) {
+	row, err := take[requestRow](t.db.Where("id = ?", id), "request")
+	if err != nil {
+		return nil, err
+	}
+	return row.request(), nil
+}
+
+// LockRequests leaves out ids that do not exist. On SQLite the transaction is the only writer, so there is nothing to
+// lock.
+func (t *tx) LockRequests(ids ...string) ([]*dsr.Request, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	q := t.db.Where("id IN ?", ids).Order("id")
+	if t.postgres {
+		// Not FOR UPDATE: that would also stop others from inserting rows that refer to these.
+		q = q.Clauses(clause.Locking{Strength: "NO KEY UPDATE"})
+	}
+	rows, err := find[requestRow](q)
+	return requestsOf(rows), err
+}
+
+// UpdateRequests sets each Version to what it wrote; after a roll back the values are of no use.
+func (t *tx) UpdateRequests(rs ...*dsr.Request) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	rows := make([]requestRow, len(rs))
+	for i, r := range rs {
+		rows[i] = rowOfRequest(r)
+		rows[i].Version++
+	}
+	guard := fmt.Sprintf(" AND t.version = v.%s - 1", position(versionPosition))
+	n, err := updateBatch(t, rows, "id", mutable, "", guard)
+	if err != nil {
+		return err
+	}
+	if n != int64(len(rs)) {
+		return &dsr.Error{Code: dsr.CodeConflict, Msg: "the request has changed meanwhile", Hint: "read it again"}
+	}
+	for _, r := range rs {
+		r.Version++
+	}
+	return nil
+}
+
+// versionPosition is where the version stands among the values of updateBatch, whose first is the key.
+var versionPosition = func() int {
+	for i, c := range mutable {
+		if c == "version" {
+			return i + 2
+		}
+	}
+	panic("no version")
+}()
+
+// cursor is a place in the list of Requests.
+type cursor struct {
+	Due time.Time `json:"d"`
+	ID  string    `json:"i"`
+}
+
+func (c cursor) encode() string {
+	b, _ := json.Marshal(c)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func decodeCursor(s string) (cursor, error) {
+	var c cursor
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil || c.ID == "" {
+		return c, &dsr.Error{Code: dsr.CodeInvalid, Field: "cursor", Msg: "is not one that this API gave out",
+			Hint: "follow the Link header, or start without a cursor"}
+	}
+	return c, nil
+}
+
+const (
+	defaultPage = 50
+	maxPage     = 500
+)
+
+// ListRequests returns at most 500 a page, 50 when f.Limit is zero. A Request that changes its deadline while pages
+// are read may be seen twice or not at all; others are seen once.
+func (t *tx) ListRequests(f engine.RequestFilter) ([]*dsr.Request, string, error) {
+	limit := min(f.Limit, maxPage)
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	q := t.db.Order("due, id").Limit(limit + 1)
+	if f.Kind != "" {
+		q = q.Where("kind = ?", f.Kind)
+	}
+	if len(f.States) > 0 {
+		q = q.Where("state IN ?", f.States)
+	}
+	if f.Tenants != nil {
+		q = q.Where("tenant IN ?", f.Tenants)
+	}
+	if f.FiledBy != "" {
+		q = q.Where("filed_by = ?", f.FiledBy)
+	}
+	if f.Commitment != "" {
+		q = q.Where("id IN (SELECT request FROM identifiers WHERE commitment = ?)", f.Commitment)
+	}
+	if f.Cursor != "" {
+		c, err := decodeCursor(f.Cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		q = q.Where("(due, id) > (?, ?)", stamp(c.Due), c.ID)
+	}
+	rows, err := find[requestRow](q)
+	if err != nil {
+		return nil, "", err
+	}
+	next := ""
+	if len(rows) > limit {
+		rows = rows[:limit]
+		last := rows[limit-1]
+		next = cursor{Due: utc(last.Due), ID: last.ID}.encode()
+	}
+	return requestsOf(rows), next, nil
+}
+
+func (t *tx) OpenRequests(kind dsr.Kind, tenant string, commitments []string) ([]string, error) {
+	if len(commitments) == 0 {
+		return nil, nil
+	}
+	var ids []string
+	err := t.db.Raw(`SELECT DISTINCT r.id FROM identifiers i JOIN requests r ON r.id = i.request
+		WHERE i.commitment IN ? AND r.kind = ? AND r.tenant = ? AND r.closed_at IS NULL AND r.state NOT IN ?
+		ORDER BY r.id`, commitments, kind, tenant, finalStates).Scan(&ids).Error
+	return ids, typed(err)
+}
+
+var finalStates = []dsr.State{dsr.Completed, dsr.CompletedWithExceptions, dsr.Refused, dsr.Cancelled}
+
+func (t *tx) CountRequestsSince(kind dsr.Kind, since time.Time) (int64, error) {
+	var n int64
+	err := t.db.Model(&requestRow{}).Where("kind = ? AND created_at >= ?", kind, stamp(since)).Count(&n).Error
+	return n, typed(err)
+}
+
+func (t *tx) Stats() (engine.Stats, error) {
+	s := engine.Stats{Open: map[dsr.Kind]map[dsr.State]int64{}, Pending: map[string]int64{}, Failed: map[string]int64{}}
+	var open []struct {
+		Kind  dsr.Kind
+		State dsr.State
+		N     int64
+	}
+	err := t.db.Raw(`SELECT kind, state, count(*) AS n FROM requests WHERE closed_at IS NULL AND state NOT IN ?
+		GROUP BY kind, state`, finalStates).Scan(&open).Error
+	if err != nil {
+		return s, typed(err)
+	}
+	for _, o := range open {
+		if s.Open[o.Kind] == nil {
+			s.Open[o.Kind] = map[dsr.State]int64{}
+		}
+		s.Open[o.Kind][o.State] = o.N
+	}
+	nearest, err := find[requestRow](t.db.Where("closed_at IS NULL AND state NOT IN ?", finalStates).Order("due").Limit(1))
+	if err != nil {
+		return s, err
+	}
+	if len(nearest) == 1 {
+		s.NearestDue = &nearest[0].request().Clock.Due
+	}
+	var tasks []struct {
+		System string
+		State  dsr.TaskState
+		N      int64
+	}
+	err = t.db.Raw(`SELECT system, state, count(*) AS n FROM tasks WHERE state <> 'done' AND state <> 'cancelled'
+		GROUP BY system, state`).Scan(&tasks).Error
+	for _, k := range tasks {
+		if k.State == dsr.TaskFailed {
+			s.Failed[k.System] += k.N
+		} else {
+			s.Pending[k.System] += k.N
+		}
+	}
+	return s, typed(err)
+}
