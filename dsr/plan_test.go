@@ -1,0 +1,86 @@
+package dsr_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+func plan() *dsr.Plan {
+	return &dsr.Plan{
+		Request: "req_1", Kind: dsr.Erasure, MapHash: "m", Commitments: []string{"b", "a"},
+		Lines: []dsr.PlanLine{
+			{System: "shop", Entity: "orders", Method: dsr.Keep, Count: 5, Exception: &dsr.Exception{Article: "17(3)(b)"}},
+			{System: "shop", Entity: "customers", Method: dsr.Delete, Count: 1},
+		},
+	}
+}
+
+func TestPlanHash(t *testing.T) {
+	t.Parallel()
+	base := plan().Hash()
+	same := map[string]func(*dsr.Plan){
+		"order":      func(p *dsr.Plan) { p.Sort() },
+		"counts":     func(p *dsr.Plan) { p.Lines[0].Count = 9 },
+		"end date":   func(p *dsr.Plan) { now := time.Now(); p.Lines[0].Exception.Ends = &now },
+		"created at": func(p *dsr.Plan) { p.CreatedAt = time.Now() },
+	}
+	for name, change := range same {
+		p := plan()
+		change(p)
+		require.Equal(t, base, p.Hash(), name)
+	}
+	other := map[string]func(*dsr.Plan){
+		"map":        func(p *dsr.Plan) { p.MapHash = "n" },
+		"identifier": func(p *dsr.Plan) { p.Commitments = append(p.Commitments, "c") },
+		"method":     func(p *dsr.Plan) { p.Lines[1].Method = dsr.Mask },
+		"exception":  func(p *dsr.Plan) { p.Lines[0].Exception.Statute = "x" },
+		"line":       func(p *dsr.Plan) { p.Lines = p.Lines[:1] },
+		"request":    func(p *dsr.Plan) { p.Request = "req_2" },
+		"kind":       func(p *dsr.Plan) { p.Kind = dsr.Access },
+	}
+	for name, change := range other {
+		p := plan()
+		change(p)
+		require.NotEqual(t, base, p.Hash(), name)
+	}
+}
+
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*dsr.Plan)
+		want   []string
+	}{
+		"nothing":      {func(*dsr.Plan) {}, nil},
+		"fewer":        {func(p *dsr.Plan) { p.Lines = p.Lines[:1]; p.Commitments = nil }, nil},
+		"within bound": {func(p *dsr.Plan) { p.Lines[0].Count = 105 }, nil},
+		"over bound":   {func(p *dsr.Plan) { p.Lines[0].Count = 106 }, []string{"count:shop.orders.keep"}},
+		"new method": {
+			func(p *dsr.Plan) { p.Lines[1].Method = dsr.Anchor },
+			[]string{"new:shop.customers.anchor"},
+		},
+		"new but empty": {func(p *dsr.Plan) { p.Lines[1].Method, p.Lines[1].Count = dsr.Anchor, 0 }, nil},
+		"identifier":    {func(p *dsr.Plan) { p.Commitments = append(p.Commitments, "c") }, []string{"identifier"}},
+		"map":           {func(p *dsr.Plan) { p.MapHash = "n" }, []string{"map"}},
+	} {
+		now := plan()
+		c.change(now)
+		require.Equal(t, c.want, plan().Drift(now, dsr.DefaultBounds), name)
+	}
+	require.EqualValues(t, 11_000, dsr.DefaultBounds.Most(10_000))
+}
+
+func TestSecretNeverPrints(t *testing.T) {
+	t.Parallel()
+	id := dsr.Identifier{Name: "email", Value: dsr.NewSecret("canary@example.com")}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		require.NotContains(t, fmt.Sprintf(format, id), "canary")
+		require.NotContains(t, fmt.Sprintf(format, &id), "63616e617279")
+	}
+	require.Equal(t, "canary@example.com", id.Value.Reveal())
+}
