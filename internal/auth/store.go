@@ -53,7 +53,7 @@ type Store interface {
 	// TouchKey sets LastUsed.
 	TouchKey(ctx context.Context, id string, at time.Time) error
 
-	// FailuresOf returns the failures of each subject that has any; rows whose window and lock are over count as none.
+	// FailuresOf returns the rows of the subjects that have one, however old.
 	FailuresOf(ctx context.Context, subjects ...string) (map[string]Failures, error)
 	// AddFailure counts one more failure, atomically: a row whose Since is before now-window starts again at 1; at
 	// limit LockedUntil becomes now+lock. It returns the row as it is now.
