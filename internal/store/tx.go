@@ -48,7 +48,10 @@ type queued interface{ Queue() string }
 func params(jobs []job) []river.InsertManyParams {
 	ps := make([]river.InsertManyParams, len(jobs))
 	for i, j := range jobs {
-		o := &river.InsertOpts{ScheduledAt: j.at}
+		o := &river.InsertOpts{}
+		if j.at.After(time.Now()) {
+			o.ScheduledAt = j.at // River looks at scheduled jobs every few seconds only, even when they are due
+		}
 		if q, ok := j.work.(queued); ok {
 			o.Queue = q.Queue()
 		}
