@@ -27,6 +27,7 @@ type catalogue struct {
 // tableFacts are the parts of a table's description that [connectors.EntitySchema] has no place for.
 type tableFacts struct {
 	schema, table string   // unquoted
+	oid           uint32   // PostgreSQL
 	checks        []string // expressions of CHECK constraints
 	// looseUnique are unique indexes that hold only for some rows or on expressions: columns named in them.
 	looseUnique [][]string
@@ -59,38 +60,11 @@ func entityName(schema, table, defaultSchema string) string {
 // Describe reads the database's catalogue: every table and view that is neither the system's own nor an extension's,
 // in the databases or schemas that the user can see or, on MariaDB, in the dsn's and those that the map names.
 func (d *DB) Describe(ctx context.Context) (connectors.Schema, error) {
-	c, err := d.catalogue(ctx)
+	c, err := d.readCatalogue(ctx)
 	if err != nil {
-		return connectors.Schema{}, err
+		return connectors.Schema{}, classify(d.dialect, err)
 	}
 	return c.schema, nil
-}
-
-// catalogue reads what Describe reports and the facts beside it.
-func (d *DB) catalogue(ctx context.Context) (*catalogue, error) {
-	var schemas []string
-	for i := range d.System.Entities {
-		if schema, _, ok := strings.Cut(d.System.Entities[i].From(), "."); ok && !slices.Contains(schemas, schema) {
-			schemas = append(schemas, schema)
-		}
-	}
-	c, err := readCatalogue(ctx, d.dialect.name, d.SQL, schemas...)
-	if err != nil {
-		return nil, classify(d.dialect, err)
-	}
-	return c, nil
-}
-
-// readCatalogue reads the catalogue of a database by the name of its dialect.
-// Schemas names further MariaDB databases that the map reaches into; the other dialects see all of theirs.
-func readCatalogue(ctx context.Context, dialect string, q querier, schemas ...string) (*catalogue, error) {
-	switch dialect {
-	case postgres:
-		return readPostgres(ctx, q)
-	case mariadb:
-		return readMariaDB(ctx, q, schemas)
-	}
-	return readSQLite(ctx, q)
 }
 
 // add appends an entity and its facts; the caller must call finish when all are added.
@@ -127,19 +101,6 @@ func (c *catalogue) entity(name string) *connectors.EntitySchema {
 		return nil
 	}
 	return &c.schema.Entities[i]
-}
-
-// lookup returns the entity that a name of the map means: as it is listed, or qualified with the default schema.
-func (c *catalogue) lookup(source string) *connectors.EntitySchema {
-	if e := c.entity(source); e != nil {
-		return e
-	}
-	for name, f := range c.facts {
-		if f.schema+"."+f.table == source {
-			return c.entity(name)
-		}
-	}
-	return nil
 }
 
 // columnOf returns the named column, or nil.

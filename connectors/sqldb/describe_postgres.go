@@ -15,9 +15,10 @@ import (
 const (
 	pgTables = `
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relispartition, c.reltuples::bigint,
-       coalesce(pg_total_relation_size(c.oid), 0), has_table_privilege(c.oid, 'SELECT'),
+       coalesce(pg_total_relation_size(c.oid), 0),
+       has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
        (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
-       current_schema(), coalesce((SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1), 0),
+       coalesce(current_schema(), 'public'), coalesce((SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1), 0),
        row_security_active(c.oid)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -77,7 +78,7 @@ ORDER BY k.oid`
 
 // pgTable is one table while its description is put together.
 type pgTable struct {
-	oid, parent uint32
+	parent      uint32
 	selectable  bool
 	partitioned bool
 	entity      connectors.EntitySchema
@@ -93,7 +94,7 @@ func readPostgres(ctx context.Context, q querier) (*catalogue, error) {
 		var kind string
 		var defaultSchema sql.NullString
 		e := &t.entity
-		if err := rows.Scan(&t.oid, &t.facts.schema, &t.facts.table, &kind, &e.Partition, &e.Rows, &e.Bytes,
+		if err := rows.Scan(&t.facts.oid, &t.facts.schema, &t.facts.table, &kind, &e.Partition, &e.Rows, &e.Bytes,
 			&t.selectable, &e.Triggers, &defaultSchema, &t.parent, &t.facts.rowSecurity); err != nil {
 			return err
 		}
@@ -101,7 +102,7 @@ func readPostgres(ctx context.Context, q querier) (*catalogue, error) {
 		e.View = kind == "v" || kind == "m"
 		t.partitioned = kind == "p"
 		t.facts.stored = kind == "m"
-		tables[t.oid], order = t, append(order, t)
+		tables[t.facts.oid], order = t, append(order, t)
 		return nil
 	})
 	if err != nil {
@@ -358,7 +359,7 @@ func countPostgres(ctx context.Context, q querier, tables []*pgTable) error {
 	}
 	byOID := make(map[uint32]*pgTable, len(tables))
 	for _, t := range tables {
-		byOID[t.oid] = t
+		byOID[t.facts.oid] = t
 	}
 	for _, t := range tables {
 		if t.partitioned {
