@@ -60,7 +60,7 @@ type Capabilities struct {
 	Grants bool `json:"grants"`
 }
 
-// CapabilitiesOf derives them; a decorator must preserve them (see [Unwrap]).
+// CapabilitiesOf derives them; a decorator must preserve them (see [Wrap]).
 func CapabilitiesOf(c Connector) Capabilities {
 	_, ex := c.(Exporter)
 	_, er := c.(Eraser)
