@@ -108,6 +108,10 @@ type Timeline interface {
 type Plans interface {
 	PutPlan(hash string, p *dsr.Plan) error
 	PlanOf(request string) (hash string, p *dsr.Plan, err error)
+	// PlansOf returns the latest Plans of several Requests; one without a Plan is absent.
+	PlansOf(requests ...string) (map[string]*dsr.Plan, error)
+	// PutPlans stores several Plans, each under its own Hash.
+	PutPlans(ps ...*dsr.Plan) error
 }
 
 // Tasks stores Tasks; one per Request and System.
@@ -136,9 +140,16 @@ type Runs interface {
 	TalliesOf(tasks ...string) ([]connectors.Tally, error) // summed by Subject (the Task), Entity, Method, Resolved
 }
 
+// SpoolPage is one encrypted page of keys.
+type SpoolPage struct {
+	Task, Entity string
+	Page         []byte
+}
+
 // Spool stores encrypted pages of keys by Task.
 type Spool interface {
 	AppendSpool(task, entity string, page []byte) error
+	AppendSpools(pages ...SpoolPage) error
 	// EachSpool calls fn with every page of the Tasks for one entity, oldest first, a bounded number in memory.
 	EachSpool(tasks []string, entity string, fn func(task string, page []byte) error) error
 	DropSpool(tasks ...string) error

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -22,7 +23,7 @@ import (
 // may repeat a value.
 type Fault struct {
 	Code       string // SQLSTATE, "SQLITE_" and a number, or the type of another error
-	Constraint string // of a violation on PostgreSQL
+	Constraint string // or column, of a violation on PostgreSQL
 	retry      bool
 }
 
@@ -63,7 +64,7 @@ func typed(err error) error {
 func faultOf(err error) *Fault {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return &Fault{Code: pg.Code, Constraint: pg.ConstraintName,
+		return &Fault{Code: pg.Code, Constraint: cmp.Or(pg.ConstraintName, pg.ColumnName),
 			// Serialisation failures, deadlocks; a lock that timed out.
 			retry: strings.HasPrefix(pg.Code, "40") || pg.Code == "55P03"}
 	}

@@ -1,5 +1,7 @@
 package store
 
+import "github.com/lethe-gdpr/lethe/internal/engine"
+
 type spoolRow struct {
 	ID     int64 `gorm:"->;autoIncrement:false;primaryKey"`
 	Task   string
@@ -10,8 +12,15 @@ type spoolRow struct {
 func (spoolRow) TableName() string { return "spool" }
 
 func (t *tx) AppendSpool(task, entity string, page []byte) error {
-	_, err := t.exec("INSERT INTO spool (task, entity, page) VALUES (?, ?, ?)", task, entity, page)
-	return err
+	return t.AppendSpools(engine.SpoolPage{Task: task, Entity: entity, Page: page})
+}
+
+func (t *tx) AppendSpools(pages ...engine.SpoolPage) error {
+	rows := make([]spoolRow, len(pages))
+	for i, p := range pages {
+		rows[i] = spoolRow{Task: p.Task, Entity: p.Entity, Page: p.Page}
+	}
+	return create(t.db, rows)
 }
 
 // pagesAtOnce bounds how many pages of keys are in memory.

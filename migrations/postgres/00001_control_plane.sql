@@ -180,6 +180,45 @@ CREATE TABLE schedules (
     last_run timestamptz NOT NULL
 );
 
+-- A principal is a person or a system; two keys of a person are one person for four eyes.
+CREATE TABLE principals (
+    id         text PRIMARY KEY,
+    system     boolean     NOT NULL,
+    created_at timestamptz NOT NULL
+);
+
+-- Keys are never deleted: events and leaves name the principals behind them.
+CREATE TABLE api_keys (
+    id         text PRIMARY KEY, -- the public half of the token
+    hash       bytea       NOT NULL, -- SHA-256 of the secret half
+    principal  text        NOT NULL REFERENCES principals (id),
+    label      text        NOT NULL,
+    roles      jsonb,
+    tenants    jsonb, -- null is every tenant
+    created_by text        NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    last_used  timestamptz
+);
+CREATE INDEX api_keys_principal ON api_keys (principal);
+
+CREATE TABLE auth_failures (
+    subject      text PRIMARY KEY, -- a key or an address
+    count        integer     NOT NULL,
+    since        timestamptz NOT NULL,
+    locked_until timestamptz
+);
+CREATE INDEX auth_failures_since ON auth_failures (since);
+
+CREATE TABLE idempotency (
+    key         text PRIMARY KEY, -- a keyed hash
+    fingerprint text        NOT NULL, -- of the request's body
+    answer      bytea, -- null while the first request is in flight
+    expires     timestamptz NOT NULL
+);
+CREATE INDEX idempotency_expires ON idempotency (expires);
+
 -- +goose Down
-DROP TABLE schedules, links, packages, suppressions, leaves, spool, tallies, runs, tasks, plans, events, data_keys,
-    identifiers, requests, data_maps;
+DROP TABLE idempotency, auth_failures, api_keys, principals, schedules, links, packages, suppressions, leaves, spool,
+    tallies, runs, tasks, plans, events, data_keys, identifiers, requests, data_maps;

@@ -180,7 +180,50 @@ CREATE TABLE schedules (
     last_run DATETIME NOT NULL
 );
 
+-- A principal is a person or a system; two keys of a person are one person for four eyes.
+CREATE TABLE principals (
+    id         TEXT NOT NULL PRIMARY KEY,
+    system     BOOLEAN NOT NULL,
+    created_at DATETIME NOT NULL
+);
+
+-- Keys are never deleted: events and leaves name the principals behind them.
+CREATE TABLE api_keys (
+    id         TEXT NOT NULL PRIMARY KEY, -- the public half of the token
+    hash       BLOB NOT NULL, -- SHA-256 of the secret half
+    principal  TEXT NOT NULL REFERENCES principals (id),
+    label      TEXT NOT NULL,
+    roles      TEXT,
+    tenants    TEXT, -- null is every tenant
+    created_by TEXT NOT NULL,
+    created_at DATETIME NOT NULL,
+    expires_at DATETIME,
+    revoked_at DATETIME,
+    last_used  DATETIME
+);
+CREATE INDEX api_keys_principal ON api_keys (principal);
+
+CREATE TABLE auth_failures (
+    subject      TEXT NOT NULL PRIMARY KEY, -- a key or an address
+    count        INTEGER NOT NULL,
+    since        DATETIME NOT NULL,
+    locked_until DATETIME
+);
+CREATE INDEX auth_failures_since ON auth_failures (since);
+
+CREATE TABLE idempotency (
+    key         TEXT NOT NULL PRIMARY KEY, -- a keyed hash
+    fingerprint TEXT NOT NULL, -- of the request's body
+    answer      BLOB, -- null while the first request is in flight
+    expires     DATETIME NOT NULL
+);
+CREATE INDEX idempotency_expires ON idempotency (expires);
+
 -- +goose Down
+DROP TABLE idempotency;
+DROP TABLE auth_failures;
+DROP TABLE api_keys;
+DROP TABLE principals;
 DROP TABLE schedules;
 DROP TABLE links;
 DROP TABLE packages;

@@ -109,6 +109,17 @@ func testTimelineAndPlan(t *testing.T, s *store.Store) {
 		require.NoError(t, err)
 		require.Equal(t, "h1", hash)
 		require.Empty(t, cmp.Diff(plan, stored, dates))
+
+		other := &dsr.Plan{Request: rs[1].ID, Kind: dsr.Access}
+		plan.MapVersion = 2
+		require.NoError(t, tx.PutPlans(plan, other))
+		require.NoError(t, tx.PutPlans())
+		all, err := tx.PlansOf(rs[0].ID, rs[1].ID, "req_absent")
+		require.NoError(t, err)
+		require.Empty(t, cmp.Diff(map[string]*dsr.Plan{rs[0].ID: plan, rs[1].ID: other}, all, dates))
+		hash, _, err = tx.PlanOf(rs[1].ID)
+		require.NoError(t, err)
+		require.Equal(t, other.Hash(), hash)
 	})
 }
 

@@ -210,9 +210,14 @@ func testSpool(t *testing.T, s *store.Store) {
 	a, b := ts[0].ID, ts[1].ID
 	const pages = 100
 	in(t, s, func(tx engine.Tx) {
-		for i := range pages {
+		for i := range pages / 2 {
 			require.NoError(t, tx.AppendSpool([]string{a, b}[i%2], "orders", []byte{byte(i)}))
 		}
+		var rest []engine.SpoolPage
+		for i := pages / 2; i < pages; i++ {
+			rest = append(rest, engine.SpoolPage{Task: []string{a, b}[i%2], Entity: "orders", Page: []byte{byte(i)}})
+		}
+		require.NoError(t, tx.AppendSpools(rest...))
 		require.NoError(t, tx.AppendSpool(a, "messages", []byte("x")))
 		require.NoError(t, tx.AppendSpool(ts[2].ID, "orders", []byte("y")))
 	})
