@@ -65,6 +65,9 @@ type Receipt struct {
 	System   string
 	Lines    []ReceiptLine
 	Residue  int64
+	// Unsearched lists "system.entity.field" of free text that was not searched; set in the locate phase, whose Lines
+	// are what was found.
+	Unsearched []string `json:"Unsearched,omitempty"`
 	Started  time.Time
 	Finished time.Time
 }

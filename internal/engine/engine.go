@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -22,11 +24,13 @@ type Config struct {
 	// Decorate wraps every connector that is opened (retry, rate, metrics); nil leaves them as they are.
 	Decorate func(s *connectors.System, c connectors.Connector) connectors.Connector
 	// Getenv resolves ${VARIABLES} of data maps.
-	Getenv  func(string) (string, bool)
-	Time    Time
-	Logger  *slog.Logger
-	Policy  Policy
-	Metrics Metrics // nil measures nothing
+	Getenv func(string) (string, bool)
+	// Calendar returns the working days of a country (ISO 3166-1 alpha-2); nil knows weekends only.
+	Calendar func(country string) (dsr.Calendar, error)
+	Time     Time
+	Logger   *slog.Logger
+	Policy   Policy
+	Metrics  Metrics // nil measures nothing
 	// Step is called at every named step of a Journal; tests count and interrupt it. Nil in production.
 	Step func(run, name string)
 }
@@ -34,7 +38,7 @@ type Config struct {
 // Policy holds the numbers that an operator may set. Zero values take the defaults that are named.
 type Policy struct {
 	AutoApprove     []AutoApproval
-	RequestsPerHour map[dsr.Kind]int64 // filed per hour; what is above is refused with CodeOverCap; 0 or absent is no cap
+	RequestsPerHour map[dsr.Kind]int64 // filed per hour; a Plan above halts in needs_attention; 0 or absent is no cap
 	PackageTTL      time.Duration      // how long an access package is kept: 30 days
 	FinishedTTL     time.Duration      // how long a finished Request is kept: 3 years
 	LinkTTL         time.Duration      // how long a download link works: 24 hours
@@ -68,7 +72,10 @@ type Metrics interface {
 
 // Engine carries out the use cases and the work. It is safe for concurrent use.
 type Engine struct {
-	c Config
+	c     Config
+	kinds map[string]connectors.Kind
+	maps  atlases
+	conns connections
 }
 
 var (
@@ -169,6 +176,8 @@ type UseCases interface {
 	Plan(ctx context.Context, a dsr.Actor, id string) (hash string, p *dsr.Plan, err error)
 	Tasks(ctx context.Context, a dsr.Actor, id string) ([]*dsr.Task, error)
 	Events(ctx context.Context, a dsr.Actor, id string, after int64, limit int) ([]dsr.Event, error)
+	// Reveal shows a Request's identifiers to a person who gave a reason, and notes it.
+	Reveal(ctx context.Context, a dsr.Actor, id, reason string) ([]dsr.Identifier, error)
 
 	// ConfirmIdentity ends awaiting_identity; method is a stable code of how it was done.
 	ConfirmIdentity(ctx context.Context, a dsr.Actor, id string, version int64, method string) (*dsr.Request, error)
@@ -214,7 +223,53 @@ type Worker interface {
 	Ticks() map[string]time.Duration
 }
 
-// New returns an Engine for the newest stored data map, if there is one.
-func New(ctx context.Context, c Config) (*Engine, error) {
-	return &Engine{c: c}, nil
+// New returns an Engine. It opens nothing: connectors connect when they are first used.
+func New(c Config) (*Engine, error) {
+	if c.Store == nil || c.Cipher == nil || c.Committer == nil || c.Time == nil {
+		return nil, errors.New("engine: Store, Cipher, Committer and Time are required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Getenv == nil {
+		c.Getenv = func(string) (string, bool) { return "", false }
+	}
+	c.Policy.fill()
+	e := &Engine{
+		c: c, kinds: map[string]connectors.Kind{},
+		maps:  atlases{byNo: map[int]*atlas{}},
+		conns: connections{open: map[connectionKey]*connection{}},
+	}
+	for _, k := range c.Kinds {
+		e.kinds[k.Name] = k
+	}
+	return e, nil
 }
+
+// fill sets the defaults.
+func (p *Policy) fill() {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&p.PackageTTL, 30 * 24 * time.Hour},
+		{&p.FinishedTTL, 3 * 365 * 24 * time.Hour},
+		{&p.LinkTTL, 24 * time.Hour},
+		{&p.Lease, 90 * time.Second},
+		{&p.Slice, 20 * time.Second},
+		{&p.Backoff, 2 * time.Second},
+		{&p.FindingsTTL, time.Minute},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	p.Slice = min(p.Slice, 30*time.Second)
+	p.BatchSize = cmp.Or(p.BatchSize, 250)
+	p.Attempts = cmp.Or(p.Attempts, 8)
+	p.ResidueRounds = cmp.Or(p.ResidueRounds, 3)
+	p.CountMargin = cmp.Or(p.CountMargin, 0.10)
+	p.CountSlack = cmp.Or(p.CountSlack, 100)
+}
+
+func (e *Engine) now() time.Time { return e.c.Time.Now() }

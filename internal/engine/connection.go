@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+// connection is an open connector of one System under one version of the data map.
+type connection struct {
+	system    *connectors.System
+	connector connectors.Connector
+
+	uses    int
+	touched time.Time
+
+	checking sync.Mutex
+	checked  time.Time
+	findings []connectors.Finding
+}
+
+type connectionKey struct {
+	version int
+	system  string
+}
+
+// connections caches open connectors by map version and System. One that nobody has used for a while and that is not
+// of the current version is closed.
+type connections struct {
+	mu     sync.Mutex
+	open   map[connectionKey]*connection
+	closed bool
+}
+
+// idleConnection is how long a connector of an old map version stays open unused.
+const idleConnection = 10 * time.Minute
+
+// connect lends a connector; call release when done. An unknown System or connector is a permanent fault.
+func (e *Engine) connect(ctx context.Context, m *atlas, system string) (c *connection, release func(), err error) {
+	s := m.System(system)
+	if s == nil {
+		return nil, nil, connectors.Permanent("unknown-system", "the data map of this request has no such system",
+			"retry the request; it is planned again under the newest map", nil)
+	}
+	key := connectionKey{m.version, system}
+	e.conns.mu.Lock()
+	defer e.conns.mu.Unlock()
+	if e.conns.closed {
+		return nil, nil, &dsr.Error{Code: dsr.CodeUnavailable, Msg: "Lethe is stopping"}
+	}
+	c = e.conns.open[key]
+	if c == nil {
+		kind, ok := e.kinds[s.Connector]
+		if !ok {
+			return nil, nil, connectors.Permanent("unknown-connector", "no connector "+s.Connector+" is built in", "", nil)
+		}
+		opened, err := kind.Open(ctx, s, connectors.Options{Pseudonyms: e.c.Pseudonyms, Now: e.now})
+		if err != nil {
+			return nil, nil, err
+		}
+		if e.c.Decorate != nil {
+			opened = e.c.Decorate(s, opened)
+		}
+		c = &connection{system: s, connector: opened}
+		e.conns.open[key] = c
+	}
+	c.uses++
+	c.touched = e.now()
+	return c, func() {
+		e.conns.mu.Lock()
+		c.uses--
+		c.touched = e.now()
+		e.conns.mu.Unlock()
+	}, nil
+}
+
+// prune closes connectors that are idle and not of the current map.
+func (e *Engine) prune(current int) {
+	e.conns.mu.Lock()
+	var idle []*connection
+	for key, c := range e.conns.open {
+		if c.uses == 0 && key.version != current && e.now().Sub(c.touched) > idleConnection {
+			idle = append(idle, c)
+			delete(e.conns.open, key)
+		}
+	}
+	e.conns.mu.Unlock()
+	for _, c := range idle {
+		_ = c.connector.Close()
+	}
+}
+
+// Close closes every connector. Call it when no work runs any more.
+func (e *Engine) Close() error {
+	e.conns.mu.Lock()
+	open := e.conns.open
+	e.conns.open, e.conns.closed = nil, true
+	e.conns.mu.Unlock()
+	var first error
+	for _, c := range open {
+		if err := c.connector.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// check returns what the System's Check found, at most FindingsTTL old unless fresh.
+func (c *connection) check(ctx context.Context, now func() time.Time, ttl time.Duration) ([]connectors.Finding, time.Time, error) {
+	c.checking.Lock()
+	defer c.checking.Unlock()
+	if at := now(); !c.checked.IsZero() && at.Sub(c.checked) < ttl {
+		return c.findings, c.checked, nil
+	}
+	found, err := c.connector.Check(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	c.findings, c.checked = found, now()
+	return found, c.checked, nil
+}
+
+// sound is check for work: an Error among the findings is a permanent fault that names the first one. Findings name
+// tables and columns, never values.
+func (e *Engine) sound(ctx context.Context, c *connection) error {
+	found, _, err := c.check(ctx, e.now, e.c.Policy.FindingsTTL)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Severity == connectors.Error {
+			at := f.Entity
+			if f.Field != "" {
+				at += "." + f.Field
+			}
+			return connectors.Permanent(dsr.Code("check-"+f.Code), at+": "+f.Message, f.Hint, nil)
+		}
+	}
+	return nil
+}

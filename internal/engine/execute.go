@@ -1,0 +1,234 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+// execute works a slice of an erase or export Run. At its first slice everything is located once more: who drifted
+// from the approved Plan leaves the Run before anything is changed; the others go on.
+func (e *Engine) execute(ctx context.Context, w *workload) (func(*changes, []*member) error, error) {
+	plans, err := e.plansOf(ctx, w.members)
+	if err != nil {
+		return nil, err
+	}
+	j, err := e.journal(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	defer j.close()
+	failed := map[string]error{}
+	if w.checkpoint == nil {
+		if err := e.sound(ctx, w.conn); err != nil {
+			return nil, err
+		}
+		if err := e.leaveDrifted(ctx, w, plans, failed); err != nil {
+			return nil, err
+		}
+	}
+	var in connectors.Batch
+	for i, s := range batch(w.members, w.conn.system) {
+		if failed[s.Ref] == nil {
+			s.Entities = planned(plans[w.members[i].request.ID], w.run.System)
+			in = append(in, s)
+		}
+	}
+	if len(in) > 0 {
+		job := connectors.Job{Batch: in, Limits: w.conn.system.Limits, Journal: j, Deadline: w.deadline}
+		err = e.act(ctx, w, job, j)
+		if err = splitErrors(err, func(task string, err error) { failed[task] = err }); err != nil {
+			return nil, err
+		}
+		if err := j.flush(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return func(c *changes, ms []*member) error {
+		for _, m := range ms {
+			if err := failed[m.task.ID]; err != nil {
+				c.fault(m.task, err)
+				continue
+			}
+			m.task.State, m.task.Reason, m.task.Hint = dsr.TaskDone, "", ""
+			c.task(m.task)
+		}
+		return nil
+	}, nil
+}
+
+// act calls the verb of the phase.
+func (e *Engine) act(ctx context.Context, w *workload, job connectors.Job, j *journal) error {
+	if w.run.Phase == dsr.PhaseErase {
+		eraser, ok := w.conn.connector.(connectors.Eraser)
+		if !ok {
+			return unsupported(w.conn.system, "erase")
+		}
+		return eraser.Erase(ctx, job)
+	}
+	exporter, ok := w.conn.connector.(connectors.Exporter)
+	if !ok {
+		return unsupported(w.conn.system, "export")
+	}
+	if e.c.Packager == nil {
+		return connectors.Permanent(reasonUnsupported, "this Lethe has no place for access packages", "configure one, then retry", nil)
+	}
+	return exporter.Export(ctx, job, j.sink)
+}
+
+func unsupported(s *connectors.System, verb string) error {
+	return connectors.Permanent(reasonUnsupported, "connector "+s.Connector+" cannot "+verb,
+		"handle this system by hand, limit the request to the others, or use another connector", nil)
+}
+
+// planned are the entities of a System in a Plan: a Run touches no other.
+func planned(p *dsr.Plan, system string) map[string]bool {
+	in := map[string]bool{}
+	for _, l := range p.Lines {
+		if l.System == system {
+			in[l.Entity] = true
+		}
+	}
+	return in
+}
+
+// plansOf reads the approved Plans of members. One that is not what was approved is a permanent fault.
+func (e *Engine) plansOf(ctx context.Context, ms []*member) (map[string]*dsr.Plan, error) {
+	plans := make(map[string]*dsr.Plan, len(ms))
+	err := e.c.Store.InTx(ctx, func(tx Tx) error {
+		var err error
+		plans, err = tx.PlansOf(requestIDs(ms)...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range ms {
+		if p := plans[m.request.ID]; p == nil || p.Hash() != m.request.ApprovedHash {
+			return nil, connectors.Permanent(dsr.CodeHashMismatch, "the stored plan is not the one that was approved",
+				"retry; the request is planned again", nil)
+		}
+	}
+	return plans, nil
+}
+
+// leaveDrifted locates the batch again, sends Requests that drifted back, and takes their Tasks out of the Run.
+// Faults of single subjects go into failed.
+func (e *Engine) leaveDrifted(ctx context.Context, w *workload, plans map[string]*dsr.Plan, failed map[string]error) error {
+	now := map[string]*finding{}
+	for _, m := range w.members {
+		now[m.task.ID] = &finding{}
+	}
+	q := connectors.Query{Batch: batch(w.members, w.conn.system), Export: w.run.Phase == dsr.PhaseExport}
+	taught, err := e.ask(ctx, w, q, now)
+	if err != nil {
+		return err
+	}
+	drifted := map[string][]string{} // Task to codes
+	var stay []*member
+	for _, m := range w.members {
+		f := now[m.task.ID]
+		if f.err != nil {
+			failed[m.task.ID] = f.err
+			stay = append(stay, m)
+			continue
+		}
+		codes := e.drift(m, w, plans[m.request.ID], f)
+		if len(newTo(m.ids, taught[m.task.ID])) > 0 {
+			codes = append(codes, "identifier")
+		}
+		if len(f.ambiguous) > 0 {
+			codes = append(codes, reasonAmbiguous)
+		}
+		if f.share != "" {
+			codes = append(codes, reasonShare)
+		}
+		if len(codes) == 0 {
+			stay = append(stay, m)
+			continue
+		}
+		drifted[m.task.ID] = codes
+	}
+	if len(drifted) == 0 {
+		return nil
+	}
+	if err := e.sendBack(ctx, w, drifted); err != nil {
+		return err
+	}
+	w.members = stay
+	return nil
+}
+
+// drift compares one System's part of the approved Plan with what is there now. Releasing a row and deleting it are
+// one line here: which of them a shared row meets depends on whether its other owners go first, and the Plan says that
+// it goes with the last.
+func (e *Engine) drift(m *member, w *workload, approved *dsr.Plan, f *finding) []string {
+	fold := func(p *dsr.Plan) *dsr.Plan {
+		out := &dsr.Plan{MapHash: p.MapHash}
+		at := map[string]int{}
+		for _, l := range p.Lines {
+			if l.System != w.run.System {
+				continue
+			}
+			if l.Method == dsr.Release {
+				l.Method = dsr.Delete
+			}
+			key := l.Entity + "\x00" + string(l.Method)
+			i, ok := at[key]
+			if !ok {
+				at[key] = len(out.Lines)
+				out.Lines = append(out.Lines, l)
+				continue
+			}
+			out.Lines[i].Count += l.Count
+		}
+		return out
+	}
+	now := &dsr.Plan{MapHash: approved.MapHash}
+	now.Lines = planLines(m.request.Kind, w.atlas, w.conn.system, f.receipt, e.now())
+	bounds := dsr.Bounds{Share: e.c.Policy.CountMargin, Rows: e.c.Policy.CountSlack}
+	return fold(approved).Drift(fold(now), bounds)
+}
+
+// sendBack marks drifted Requests. Their other Tasks leave their Runs too, and with the last of them the Request is
+// discovered again, for a fresh Plan that a person reviews.
+func (e *Engine) sendBack(ctx context.Context, w *workload, drifted map[string][]string) error {
+	cur, err := e.current(ctx)
+	if err != nil {
+		return err
+	}
+	return e.change(ctx, dsr.Engine, func(c *changes) error {
+		if err := c.tx.SaveRun(w.run.ID, w.run.Fence, c.now.Add(e.c.Policy.Lease), w.checkpoint, nil); err != nil {
+			return err
+		}
+		var ids []string
+		for _, m := range w.members {
+			if drifted[m.task.ID] != nil {
+				ids = append(ids, m.request.ID)
+			}
+		}
+		f, err := c.flow(ids, cur)
+		if err != nil {
+			return err
+		}
+		for _, m := range w.members {
+			codes := drifted[m.task.ID]
+			r, t := f.requests[m.request.ID], f.task(m.request.ID, m.task.ID)
+			if codes == nil || r == nil || t == nil || t.Run != w.run.ID {
+				continue
+			}
+			slices.Sort(codes)
+			t.State, t.Run, t.Reason = dsr.TaskCancelled, "", reasonDrift
+			c.task(t)
+			r.Reason, r.Hint = reasonDrift, "more was found than was approved; the new plan needs a review"
+			c.note(r, "drifted", detail{"system": w.run.System, "drift": strings.Join(codes, ",")})
+			if err := f.advance(r, w.atlas); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

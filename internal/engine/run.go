@@ -1,0 +1,467 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+// workload is one slice of a Run: what was claimed, and the means to work on it.
+type workload struct {
+	run      *dsr.Run
+	atlas    *atlas
+	conn     *connection
+	members  []*member
+	failures int
+	started  time.Time
+	deadline time.Time
+
+	checkpoint []byte // sealed, as it was saved last
+}
+
+// Gather claims what is due for one System and Phase and works the first slice of each Run.
+func (e *Engine) Gather(ctx context.Context, g Gather) error {
+	for range maxRunsPerGather {
+		w, err := e.claim(ctx, g)
+		if err != nil || w == nil {
+			return err
+		}
+		if len(w.members) == 0 {
+			continue
+		}
+		if err := e.work(ctx, w); err != nil {
+			return err
+		}
+		if e.now().After(w.deadline) {
+			break
+		}
+	}
+	return nil
+}
+
+// maxRunsPerGather bounds one job; the claim of the last Run has enqueued the next Gather.
+const maxRunsPerGather = 1
+
+// claim makes due Tasks the members of a new Run. It returns nil when nothing is due.
+func (e *Engine) claim(ctx context.Context, g Gather) (*workload, error) {
+	cur, err := e.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var w *workload
+	err = e.change(ctx, dsr.Engine, func(c *changes) error {
+		w = nil
+		versions, err := c.tx.PendingMapVersions(g.System, g.Phase, c.now)
+		if err != nil || len(versions) == 0 {
+			return err
+		}
+		run := &dsr.Run{
+			ID: e.newID("run_"), System: g.System, Phase: g.Phase, MapVersion: versions[0], Fence: 1,
+			LeaseUntil: c.now.Add(e.c.Policy.Lease),
+		}
+		limit := e.c.Policy.BatchSize
+		if g.Phase == dsr.PhaseExport {
+			limit = min(limit, maxOpenParts)
+		}
+		tasks, err := c.tx.ClaimTasks(run.ID, g.System, g.Phase, run.MapVersion, c.now, limit)
+		if err != nil {
+			return err
+		}
+		if len(tasks) == limit || len(versions) > 1 {
+			c.enqueue(g, time.Time{})
+		}
+		ms, err := loadMembers(c.tx, tasks)
+		if err != nil {
+			return err
+		}
+		if ms, err = c.screen(ms, cur, g.Phase); err != nil {
+			return err
+		}
+		w = &workload{run: run, members: ms}
+		if len(ms) == 0 {
+			return nil
+		}
+		return c.tx.InsertRun(run)
+	})
+	if err != nil || w == nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// maxOpenParts bounds how many subjects are exported at once: each has a file open.
+const maxOpenParts = 64
+
+// expects is the state that a Request is in while its Tasks are in a phase.
+func expects(p dsr.Phase) dsr.State {
+	switch p {
+	case dsr.PhaseLocate:
+		return dsr.Discovering
+	case dsr.PhaseVerify:
+		return dsr.Verifying
+	default:
+		return dsr.Running
+	}
+}
+
+// screen puts aside claimed Tasks that must not be worked: their Request has ended or is to be reviewed again, or
+// waits for the same subject's export.
+func (c *changes) screen(ms []*member, cur *atlas, phase dsr.Phase) ([]*member, error) {
+	var blocked map[string]bool
+	if phase == dsr.PhaseErase {
+		var err error
+		if blocked, err = c.exporting(ms); err != nil {
+			return nil, err
+		}
+	}
+	var in []*member
+	drifted := map[string]*dsr.Request{}
+	for _, m := range ms {
+		switch {
+		case m.request.State != expects(phase):
+			m.task.State, m.task.Run = dsr.TaskCancelled, ""
+			c.task(m.task)
+		case m.request.Reason == reasonDrift && m.request.State == dsr.Running:
+			m.task.State, m.task.Run, m.task.Reason = dsr.TaskCancelled, "", reasonDrift
+			c.task(m.task)
+			drifted[m.request.ID] = m.request
+		case blocked[m.request.ID]:
+			c.pend(m.task, phase, c.now.Add(exportWait))
+			m.task.Reason = reasonExport
+			if m.request.Reason != reasonExport {
+				m.request.Reason = reasonExport
+				m.request.Hint = "an open access request of the same subject is answered first"
+				c.note(m.request, "waits", detail{"reason": reasonExport})
+			}
+		default:
+			in = append(in, m)
+		}
+	}
+	return in, c.advanceAll(drifted, cur)
+}
+
+// exportWait is how often an erasure looks whether the subject's export is done, should its nudge be lost.
+const exportWait = 30 * time.Second
+
+// exporting tells which members' subjects have an open export that comes first. An access request whose subject is
+// not verified does not count: a stranger could hold up an erasure with it.
+func (c *changes) exporting(ms []*member) (map[string]bool, error) {
+	byTenant := map[string][]string{}
+	for _, m := range ms {
+		for _, s := range m.sealed {
+			byTenant[m.request.Tenant] = append(byTenant[m.request.Tenant], s.Commitment)
+		}
+	}
+	blocked := map[string]bool{}
+	for tenant, commitments := range byTenant {
+		open, err := c.tx.OpenRequests(dsr.Access, tenant, commitments)
+		if err != nil {
+			return nil, err
+		}
+		if len(open) == 0 {
+			continue
+		}
+		exports := map[string]bool{}
+		for _, id := range open {
+			r, err := c.tx.Request(id)
+			if err != nil {
+				return nil, err
+			}
+			switch r.State {
+			case dsr.Discovering, dsr.AwaitingReview, dsr.Running, dsr.NeedsAttention:
+			default:
+				continue
+			}
+			sealed, err := c.tx.IdentifiersOf(id)
+			if err != nil {
+				return nil, err
+			}
+			for _, s := range sealed[id] {
+				exports[s.Commitment] = true
+			}
+		}
+		for _, m := range ms {
+			for _, s := range m.sealed {
+				if m.request.Tenant == tenant && exports[s.Commitment] {
+					blocked[m.request.ID] = true
+				}
+			}
+		}
+	}
+	return blocked, nil
+}
+
+// Slice continues a Run. It ends without a word when another worker has the Run or it is done.
+func (e *Engine) Slice(ctx context.Context, s Slice) error {
+	w := &workload{failures: s.Failures}
+	err := e.c.Store.InTx(ctx, func(tx Tx) error {
+		run, err := tx.AcquireRun(s.RunID, s.Fence, e.now(), e.c.Policy.Lease)
+		if err != nil {
+			return err
+		}
+		tasks, err := tx.RunTasks(run.ID)
+		if err != nil {
+			return err
+		}
+		claimed := tasks[:0]
+		for _, t := range tasks {
+			if t.State == dsr.TaskClaimed {
+				claimed = append(claimed, t)
+			}
+		}
+		w.run, w.checkpoint = run, run.Checkpoint
+		w.members, err = loadMembers(tx, claimed)
+		return err
+	})
+	switch dsr.CodeOf(err) {
+	case dsr.CodeConflict, dsr.CodeWrongState, dsr.CodeNotFound:
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return e.work(ctx, w)
+}
+
+// work does one slice and decides what follows: the end of the Run, another slice, a pause, or failed Tasks.
+func (e *Engine) work(ctx context.Context, w *workload) error {
+	w.started = e.now()
+	w.deadline = w.started.Add(e.c.Policy.Slice)
+	apply, err := e.attempt(ctx, w)
+	switch {
+	case err == nil:
+		err = e.finish(ctx, w, apply)
+	case errors.Is(err, connectors.ErrFenced):
+	case ctx.Err() != nil:
+		// Lethe is stopping, or the job has run out of time. What is durable stays; another slice goes on.
+		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = e.again(rest, w, time.Time{}, w.failures)
+	case errors.Is(err, connectors.ErrYield):
+		err = e.again(ctx, w, time.Time{}, 0)
+	case !connectors.IsPermanent(err) && w.failures+1 < e.c.Policy.Attempts:
+		pause := min(e.c.Policy.Backoff<<min(w.failures, 10), 5*time.Minute)
+		e.c.Logger.WarnContext(ctx, "a system failed; its work goes on later", "system", w.run.System,
+			"phase", w.run.Phase, "run", w.run.ID, "failures", w.failures+1, "code", dsr.CodeOf(err), "in", pause)
+		err = e.again(ctx, w, e.now().Add(pause), w.failures+1)
+	default:
+		fault := err
+		e.c.Logger.ErrorContext(ctx, "a run failed", "system", w.run.System, "phase", w.run.Phase, "run", w.run.ID,
+			"code", dsr.CodeOf(err))
+		err = e.finish(ctx, w, func(c *changes, ms []*member) error {
+			for _, m := range ms {
+				c.fault(m.task, fault)
+			}
+			return nil
+		})
+	}
+	if errors.Is(err, connectors.ErrFenced) {
+		return nil
+	}
+	return err
+}
+
+// attempt connects, decrypts and runs the phase's verb. It returns what to write when the phase is over.
+func (e *Engine) attempt(ctx context.Context, w *workload) (func(*changes, []*member) error, error) {
+	var err error
+	if w.atlas, err = e.atlas(ctx, w.run.MapVersion); err != nil {
+		return nil, err
+	}
+	conn, release, err := e.connect(ctx, w.atlas, w.run.System)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	w.conn = conn
+	for _, m := range w.members {
+		if err := e.open(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	switch w.run.Phase {
+	case dsr.PhaseLocate:
+		found, err := e.locate(ctx, w)
+		return func(c *changes, ms []*member) error { return c.located(w, ms, found) }, err
+	case dsr.PhaseErase, dsr.PhaseExport:
+		return e.execute(ctx, w)
+	case dsr.PhaseVerify:
+		return e.verify(ctx, w)
+	}
+	return nil, connectors.Permanent(reasonFault, "no such phase", "", nil)
+}
+
+// again leaves the Run to another slice, at a later time when at is not zero; the lease lasts until then.
+func (e *Engine) again(ctx context.Context, w *workload, at time.Time, failures int) error {
+	return e.c.Store.InTx(ctx, func(tx Tx) error {
+		until := e.now().Add(e.c.Policy.Lease)
+		if at.After(e.now()) {
+			until = at.Add(e.c.Policy.Lease)
+		}
+		if err := tx.SaveRun(w.run.ID, w.run.Fence, until, w.checkpoint, nil); err != nil {
+			return err
+		}
+		return tx.Enqueue(Slice{RunID: w.run.ID, Fence: w.run.Fence, Failures: failures}, at)
+	})
+}
+
+// finish ends a Run: apply says what its members' Tasks became, then every Request whose phase is over moves on. All
+// of it is one transaction, fenced.
+func (e *Engine) finish(ctx context.Context, w *workload, apply func(*changes, []*member) error) error {
+	cur, err := e.current(ctx)
+	if err != nil {
+		return err
+	}
+	err = e.change(ctx, dsr.Engine, func(c *changes) error {
+		if err := c.tx.FinishRun(w.run.ID, w.run.Fence); err != nil {
+			return err
+		}
+		f, err := c.flow(requestIDs(w.members), cur)
+		if err != nil {
+			return err
+		}
+		var ms []*member
+		for _, old := range w.members {
+			r, t := f.requests[old.request.ID], f.task(old.request.ID, old.task.ID)
+			if r == nil || t == nil || t.Run != w.run.ID || t.State != dsr.TaskClaimed {
+				continue
+			}
+			ms = append(ms, &member{task: t, request: r, sealed: f.sealed[r.ID], key: old.key, wrapped: old.wrapped, ids: old.ids})
+		}
+		if err := apply(c, ms); err != nil {
+			return err
+		}
+		if w.run.Phase == dsr.PhaseErase || w.run.Phase == dsr.PhaseExport {
+			if err := c.receipts(w, ms); err != nil {
+				return err
+			}
+		}
+		for _, m := range ms {
+			m.task.Run = ""
+		}
+		for _, id := range requestIDs(w.members) {
+			if r := f.requests[id]; r != nil {
+				if err := f.advance(r, w.atlasOr(cur)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err == nil && e.c.Metrics != nil {
+		e.c.Metrics.RunDone(w.run.System, w.run.Phase, len(w.members), e.now().Sub(w.started))
+	}
+	return err
+}
+
+func (w *workload) atlasOr(cur *atlas) *atlas {
+	if w.atlas != nil {
+		return w.atlas
+	}
+	return cur
+}
+
+func requestIDs(ms []*member) []string {
+	ids := make([]string, 0, len(ms))
+	seen := map[string]bool{}
+	for _, m := range ms {
+		if !seen[m.request.ID] {
+			seen[m.request.ID] = true
+			ids = append(ids, m.request.ID)
+		}
+	}
+	return ids
+}
+
+// fault records why a Task stopped. A transient fault of one subject is tried again a bounded number of times; the
+// others wait for a person.
+func (c *changes) fault(t *dsr.Task, err error) {
+	tried := 0
+	if n, ok := strings.CutPrefix(t.Reason, "retry-"); ok {
+		tried, _ = strconv.Atoi(n)
+	}
+	var one *connectors.SubjectError
+	if errors.As(err, &one) && !connectors.IsPermanent(err) && tried+1 < c.e.c.Policy.Attempts {
+		c.pend(t, t.Phase, c.now.Add(min(c.e.c.Policy.Backoff<<min(tried, 10), 5*time.Minute)))
+		t.Reason = "retry-" + strconv.Itoa(tried+1)
+		return
+	}
+	reason, hint := explain(err)
+	if one != nil && one.Entity != "" {
+		hint = t.System + "." + one.Entity + ": " + hint
+	}
+	c.fail(t, reason, hint)
+}
+
+// explain turns an error into a stable code and a sentence for a person. Only typed errors speak: the text of any
+// other may repeat what a driver was given.
+func explain(err error) (reason, hint string) {
+	var own *dsr.Error
+	if !errors.As(err, &own) {
+		if connectors.IsPermanent(err) {
+			return reasonFault, "see the log of the worker, then retry"
+		}
+		return reasonUnavailable, "the system did not answer; when it does, retry"
+	}
+	reason = string(own.Code)
+	if own.Code == dsr.CodeUnavailable || reason == "" {
+		reason = reasonUnavailable
+	}
+	hint = own.Msg
+	if own.Hint != "" {
+		hint += "; " + own.Hint
+	}
+	return reason, hint
+}
+
+// receipts sets the Receipts of erase and export Tasks from the tallies that were saved with the checkpoints: never
+// from what a verb says that it did.
+func (c *changes) receipts(w *workload, ms []*member) error {
+	ids := make([]string, len(ms))
+	for i, m := range ms {
+		ids[i] = m.task.ID
+	}
+	tallies, err := c.tx.TalliesOf(ids...)
+	if err != nil {
+		return err
+	}
+	byTask := map[string][]connectors.Tally{}
+	for _, t := range tallies {
+		byTask[t.Subject] = append(byTask[t.Subject], t)
+	}
+	for _, m := range ms {
+		started := w.started
+		if old := m.task.Receipt; old != nil && !old.Started.IsZero() {
+			started = old.Started
+		}
+		rc := &dsr.Receipt{Request: m.request.ID, System: w.run.System, Started: started, Finished: c.now}
+		at := map[string]int{}
+		for _, t := range byTask[m.task.ID] {
+			k := t.Entity + "\x00" + string(t.Method)
+			i, ok := at[k]
+			if !ok {
+				i = len(rc.Lines)
+				at[k] = i
+				rc.Lines = append(rc.Lines, dsr.ReceiptLine{Entity: t.Entity, Method: t.Method})
+			}
+			rc.Lines[i].Count += t.Rows
+			if t.Resolved {
+				rc.Lines[i].Resolved += t.Rows
+			}
+		}
+		m.task.Receipt = rc
+		c.task(m.task)
+		if m.task.State == dsr.TaskDone {
+			d := detail{"system": w.run.System, "phase": string(w.run.Phase)}
+			for _, l := range rc.Lines {
+				d[l.Entity+"."+string(l.Method)] = count(l.Count)
+			}
+			c.note(m.request, "task.done", d)
+		}
+	}
+	return nil
+}
