@@ -1,0 +1,192 @@
+package sqldb
+
+import (
+	"fmt"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+// actions decides what happens to every row of the closure: a row has exactly one action, or none.
+//
+//   - a doomed row is deleted, masked or kept, as its entity says;
+//   - a touched row with a living owner is released: only what on_owner_erased declares changes;
+//   - a row of other people that holds an identifier of the subject loses it: redact;
+//   - a row to which a row that stays still refers is anchored instead of deleted.
+func (c *closure) actions() error {
+	var staying []*node
+	_ = c.each(func(n *node) error {
+		n.action, n.nulls = "", nil
+		switch {
+		case !n.allowed || n.held || !n.touched:
+		case n.doomed:
+			n.action = n.e.method()
+		case len(n.matched) > 0:
+			n.action = dsr.Redact
+		default:
+			n.action = dsr.Release
+		}
+		if n.action != dsr.Delete {
+			staying = append(staying, n)
+		}
+		return nil
+	})
+	for len(staying) > 0 {
+		n := staying[len(staying)-1]
+		staying = staying[:len(staying)-1]
+		for _, ts := range [][]*tie{n.e.owners, n.e.owns} {
+			for _, t := range ts {
+				parent := c.deletedParent(n, t)
+				if parent == nil {
+					continue
+				}
+				switch {
+				case len(parent.e.Anchor) > 0:
+					parent.action = dsr.Anchor
+					staying = append(staying, parent)
+				case n.action == dsr.Release && emptied(n.e, t) != nil:
+					n.nulls = append(n.nulls, emptied(n.e, t))
+				default:
+					return &connectors.SubjectError{Subject: c.batch[n.credit].Ref, Entity: n.e.Name, Err: dangling(n, parent)}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func dangling(n, parent *node) error {
+	hint := fmt.Sprintf("Give %s an anchor, or let %s mask the reference.", parent.e.Name, n.e.Name)
+	switch {
+	case n.held:
+		hint = "A hold covers the row; lift it or wait for its review."
+	case n.action == dsr.Release:
+		hint = fmt.Sprintf("Declare on_owner_erased for %s, or give %s an anchor.", n.e.Name, parent.e.Name)
+	}
+	return connectors.Permanent(CodeConstraint,
+		fmt.Sprintf("a row that stays would refer to a row of %s that goes", parent.e.Name), hint, nil)
+}
+
+// deletedParent returns the row that goes and to which n will still refer through t; nil when there is none.
+func (c *closure) deletedParent(n *node, t *tie) *node {
+	k, ok := t.applies(n)
+	if !ok {
+		return nil
+	}
+	p := c.byDoom[t.refset()][nodeID{n.world, refID(t.refs, k)}]
+	if p == nil || p == n || p.action != dsr.Delete {
+		return nil
+	}
+	for _, masks := range c.masksOf(n) {
+		for _, col := range t.cols {
+			if _, changed := masks[col.Name]; changed {
+				return nil
+			}
+		}
+	}
+	for _, col := range n.nulls {
+		for _, tc := range t.cols {
+			if col == tc {
+				return nil
+			}
+		}
+	}
+	return p
+}
+
+// emptied is the column of a tie that can be set to NULL so that the row refers to nothing.
+func emptied(e *entity, t *tie) *column {
+	for _, col := range t.cols {
+		if col.Nullable && !col.Generated && !e.isKey(col) {
+			return col
+		}
+	}
+	return nil
+}
+
+func (e *entity) isKey(c *column) bool {
+	for _, k := range e.key {
+		if k.Name == c.Name {
+			return true
+		}
+	}
+	return false
+}
+
+// masksOf are the masks that a row's action applies.
+func (c *closure) masksOf(n *node) []map[string]mask.Spec {
+	switch n.action {
+	case dsr.Mask, dsr.Keep:
+		return []map[string]mask.Spec{n.e.Masks}
+	case dsr.Anchor:
+		return []map[string]mask.Spec{n.e.Anchor}
+	case dsr.Release:
+		var out []map[string]mask.Spec
+		for _, t := range n.e.owners {
+			if t.release == nil {
+				continue
+			}
+			k, ok := t.applies(n)
+			if ok && c.byDoom[t.refset()][nodeID{n.world, refID(t.refs, k)}] != nil {
+				out = append(out, t.release)
+			}
+		}
+		return out
+	case dsr.Redact:
+		masks := map[string]mask.Spec{}
+		for _, col := range n.matched {
+			masks[col.Name] = n.e.removal(col)
+		}
+		return []map[string]mask.Spec{masks}
+	}
+	return nil
+}
+
+// removal is the mask that takes an identifier out of a field of a row that belongs to others.
+func (e *entity) removal(col *column) mask.Spec {
+	switch {
+	case col.class == connectors.ClassJSON:
+		return mask.Spec{Kind: mask.Redact}
+	case col.Nullable:
+		return mask.Spec{Kind: mask.Null}
+	}
+	return mask.Spec{Kind: mask.Random}
+}
+
+// target describes a column to the mask package.
+func (e *entity) target(c *column) mask.Target {
+	t := mask.Target{
+		Class: mask.Class(c.class), MaxLen: c.MaxLen, Nullable: c.Nullable, Generated: c.Generated, Enum: c.Enum,
+		Unique: e.unique(c.Name),
+	}
+	for _, id := range e.ids {
+		if id.col != c {
+			continue
+		}
+		switch id.kind {
+		case dsr.KindEmail:
+			t.Format = mask.Email
+		case dsr.KindPhone:
+			t.Format = mask.Phone
+		}
+	}
+	switch c.cast {
+	case "smallint":
+		t.Bits = 16
+	case "integer":
+		t.Bits = 32
+	default:
+		t.Bits = integerBits(c.Type)
+	}
+	return t
+}
+
+func (e *entity) unique(name string) bool {
+	for _, u := range append([][]string{e.table.PrimaryKey}, e.table.Unique...) {
+		if len(u) == 1 && u[0] == name {
+			return true
+		}
+	}
+	return false
+}
