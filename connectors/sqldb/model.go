@@ -18,6 +18,7 @@ type column struct {
 	cast   string // PostgreSQL: the type without its length, so that a cast cuts nothing
 	class  connectors.ColumnClass
 	sqlite bool
+	folds  bool // MariaDB: the collation compares without regard to case
 }
 
 // tie is one reference between entities: a child's columns refer to a parent's.

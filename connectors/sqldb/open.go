@@ -56,6 +56,12 @@ type DB struct {
 	model *model // built at the first verb from the map and the catalogue
 }
 
+var (
+	_ connectors.Connector = (*DB)(nil)
+	_ connectors.Eraser    = (*DB)(nil)
+	_ connectors.Exporter  = (*DB)(nil)
+)
+
 // Kinds are the connectors of this package.
 func Kinds() []connectors.Kind {
 	network := []connectors.Setting{
@@ -111,6 +117,14 @@ func Open(ctx context.Context, s *connectors.System, o connectors.Options) (*DB,
 
 func badSetting(field, msg, hint string) error {
 	return &dsr.Error{Code: dsr.CodeInvalid, Field: field, Msg: msg, Hint: hint}
+}
+
+func open(ctx context.Context, s *connectors.System, o connectors.Options) (connectors.Connector, error) {
+	db, err := Open(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
 }
 
 // Close releases the connections.

@@ -1,0 +1,616 @@
+package sqldb
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+// closure is the least fixed point of ownership from the subjects' rows. It reads level by level, all entities of a
+// level in one round trip where the driver can.
+//
+// A row is touched when one of its owners is doomed. It is doomed itself when every owner is: an owner that is NULL or
+// no longer exists counts as gone. Each subject is a world of its own when counts are asked for (what would be done
+// for this subject alone); an erasure merges the subjects of a transaction into one world.
+type closure struct {
+	m      *model
+	s      session
+	lock   bool // FOR UPDATE: decisions stand until the transaction ends
+	merged bool // one world
+	any    bool // one owner is enough, and accessors count: what an export shows
+	tenant string
+	batch  connectors.Batch
+	terms  *terms
+	only   map[*entity]bool // nil is all
+	// gone are subjects' rows that the same Run erases in other transactions: their ids by set of columns.
+	gone map[refset]map[string]bool
+	// held are rows that must not change: their ids by entity.
+	held map[*entity]map[string]bool
+	// countLeaves asks how many leaf rows each doomed parent has; leafLimit bounds the total that is counted when
+	// only one number is wanted.
+	leaves leafCount
+	limit  int64
+
+	nodes   map[*entity]map[nodeID]*node
+	byDoom  map[refset]map[nodeID]*node
+	members map[*tie]map[nodeID][]*node
+	exists  map[*tie]map[string]bool
+	// leafRows counts rows of leaf ties by the parent's id; with leafTotals under "" only.
+	leafRows map[*tie]map[string]int64
+	rounds   int
+}
+
+type leafCount int
+
+const (
+	leavesIgnored leafCount = iota
+	leavesTotal             // one bounded number a tie
+	leavesByParent
+)
+
+// refset is a set of columns of one entity that references point at.
+type refset struct {
+	e    *entity
+	cols string
+}
+
+func (t *tie) refset() refset { return refset{t.parent, strings.Join(columnNames(t.refs), "\x00")} }
+
+type nodeID struct {
+	world int
+	id    string
+}
+
+// node is one row as the closure sees it.
+type node struct {
+	e      *entity
+	world  int
+	credit int // index of the subject that it is counted for
+	cells  []cell
+	// matched are the identifier columns through which it was found.
+	matched  []*column
+	touched  bool
+	doomed   bool
+	seed     bool // doomed whoever else owns it
+	accessed bool // reached by an accessor's tie only
+	allowed  bool // the approved Plan covers its entity
+	held     bool
+	action   dsr.Method
+	nulls    []*column // references that must be emptied for the row to stay
+}
+
+func (n *node) key() key { return n.cells[:len(n.e.key)] }
+
+func (n *node) at(pos []int) key {
+	k := make(key, len(pos))
+	for i, p := range pos {
+		k[i] = n.cells[p]
+	}
+	return k
+}
+
+// refID is the id of a reference's values; a collation that ignores case must not hide a parent.
+func refID(cols []*column, k key) string {
+	id := k.id()
+	for _, c := range cols {
+		if c.folds {
+			return strings.ToLower(id)
+		}
+	}
+	return id
+}
+
+// applies reports whether a row is under the tie: its columns are not NULL and its discriminator agrees.
+func (t *tie) applies(n *node) (key, bool) {
+	if t.disc != nil && (!n.cells[t.discPos].ok || n.cells[t.discPos].s != t.discValue) {
+		return nil, false
+	}
+	k := n.at(t.childPos)
+	return k, k.complete()
+}
+
+func (c *closure) world(subject int) int {
+	if c.merged {
+		return 0
+	}
+	return subject
+}
+
+func (c *closure) covers(e *entity) bool { return c.only == nil || c.only[e] }
+
+func (c *closure) permits(subject int, e *entity) bool {
+	allowed := c.batch[subject].Entities
+	return allowed == nil || allowed[e.Name]
+}
+
+// run computes the closure.
+func (c *closure) run(ctx context.Context) error {
+	c.nodes = map[*entity]map[nodeID]*node{}
+	c.byDoom = map[refset]map[nodeID]*node{}
+	c.members = map[*tie]map[nodeID][]*node{}
+	c.exists = map[*tie]map[string]bool{}
+	c.leafRows = map[*tie]map[string]int64{}
+	touched, err := c.roots(ctx)
+	if err != nil {
+		return err
+	}
+	return c.expand(ctx, touched)
+}
+
+// expand decides the touched rows and follows those that are doomed until nothing new is.
+func (c *closure) expand(ctx context.Context, touched []*node) error {
+	for len(touched) > 0 {
+		c.rounds++
+		fresh, err := c.decide(ctx, touched)
+		if err != nil {
+			return err
+		}
+		if touched, err = c.follow(ctx, fresh); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roots finds the rows that hold an identifier.
+func (c *closure) roots(ctx context.Context) ([]*node, error) {
+	var touched []*node
+	seen := map[*node]bool{}
+	var calls []*call
+	for _, e := range c.m.entities {
+		if !c.covers(e) {
+			continue
+		}
+		for _, id := range e.ids {
+			subjects, values, err := c.terms.of(e, id)
+			if err != nil {
+				return nil, err
+			}
+			pos, loaded := e.pos[id.col.Name]
+			for chunk := range slices.Chunk(values, c.m.d.dialect.keysPerStatement) {
+				s := c.m.d.dialect.statement("SELECT ").list("", e.load)
+				if !loaded {
+					s.add(", ").document("", id.col)
+					pos = len(e.load)
+				}
+				s.add(" FROM ", e.from, " WHERE ")
+				if !s.matches("", id, chunk) {
+					continue
+				}
+				e.whereTenant(s, "", c.tenant)
+				s.add(" ORDER BY ").names("", e.key).add(c.m.d.dialect.forUpdate(c.lock))
+				at := pos
+				calls = append(calls, s.call(func(values [][]byte) error {
+					if values[at] == nil {
+						return nil
+					}
+					for _, subject := range who(id, subjects, string(values[at])) {
+						n, _ := c.node(e, subject, values)
+						if !slices.Contains(n.matched, id.col) {
+							n.matched = append(n.matched, id.col)
+						}
+						n.seed = n.seed || e.Subject || len(e.owners)+len(e.members) == 0
+						n.touched = true
+						n.accessed = false
+						if !seen[n] {
+							seen[n] = true
+							touched = append(touched, n)
+						}
+					}
+					return nil
+				}))
+			}
+		}
+	}
+	if err := c.s.run(ctx, calls...); err != nil {
+		return nil, err
+	}
+	return touched, nil
+}
+
+// node returns the row's node in the subject's world, new or known. What is read again replaces what was read.
+func (c *closure) node(e *entity, subject int, values [][]byte) (*node, bool) {
+	row := cells(values[:len(e.load)])
+	id := nodeID{c.world(subject), key(row[:len(e.key)]).id()}
+	if c.nodes[e] == nil {
+		c.nodes[e] = map[nodeID]*node{}
+	}
+	n := c.nodes[e][id]
+	if n == nil {
+		n = &node{e: e, world: id.world, credit: subject, held: c.held[e][id.id]}
+		c.nodes[e][id] = n
+	}
+	n.allowed = n.allowed || c.permits(subject, e)
+	known := n.cells != nil
+	n.cells = row
+	return n, known
+}
+
+// decide loads what the decision about the touched rows needs and returns those that are doomed now.
+func (c *closure) decide(ctx context.Context, touched []*node) ([]*node, error) {
+	if err := c.loadMembers(ctx, touched); err != nil {
+		return nil, err
+	}
+	ask := slices.Clone(touched)
+	for _, n := range touched {
+		for _, t := range n.e.members {
+			ask = append(ask, c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}]...)
+		}
+	}
+	if err := c.askExistence(ctx, ask); err != nil {
+		return nil, err
+	}
+	var fresh []*node
+	for _, n := range touched {
+		if n.doomed || !c.isDoomed(n) {
+			continue
+		}
+		c.doom(n)
+		fresh = append(fresh, n)
+		for _, t := range n.e.members { // memberships that nobody living has go with their target
+			for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
+				if !m.doomed {
+					m.touched, m.credit = true, n.credit
+					m.allowed = m.allowed || c.permits(n.credit, m.e)
+					c.doom(m)
+					fresh = append(fresh, m)
+				}
+			}
+		}
+	}
+	return fresh, nil
+}
+
+func (c *closure) doom(n *node) {
+	n.doomed = true
+	for _, ts := range [][]*tie{n.e.children, n.e.accessed, n.e.members} {
+		for _, t := range ts {
+			set := t.refset()
+			if c.byDoom[set] == nil {
+				c.byDoom[set] = map[nodeID]*node{}
+			}
+			c.byDoom[set][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] = n
+		}
+	}
+}
+
+// isDoomed is the rule of shared ownership.
+func (c *closure) isDoomed(n *node) bool {
+	switch {
+	case n.held:
+		return false
+	case c.any:
+		return true
+	case n.seed:
+		return true
+	}
+	if c.hasLivingOwner(n) {
+		return false
+	}
+	for _, t := range n.e.members {
+		for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
+			if !m.doomed && c.hasLivingOwner(m) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (c *closure) hasLivingOwner(n *node) bool {
+	if n.held {
+		return true
+	}
+	for _, t := range n.e.owners {
+		k, ok := t.applies(n)
+		if ok && c.lives(n, t, k) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *closure) lives(n *node, t *tie, k key) bool {
+	id := refID(t.refs, k)
+	if c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.gone[t.refset()][id] {
+		return false
+	}
+	return t.enforced || c.exists[t][id]
+}
+
+// askExistence finds out which owners that no foreign key vouches for are still there.
+func (c *closure) askExistence(ctx context.Context, nodes []*node) error {
+	want := map[*tie][]key{}
+	for _, n := range nodes {
+		if n.seed || c.any {
+			continue
+		}
+		for _, t := range n.e.owners {
+			if t.enforced {
+				continue
+			}
+			k, ok := t.applies(n)
+			if !ok {
+				continue
+			}
+			id := refID(t.refs, k)
+			if c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.gone[t.refset()][id] {
+				continue
+			}
+			if c.exists[t] == nil {
+				c.exists[t] = map[string]bool{}
+			}
+			if _, known := c.exists[t][id]; !known {
+				c.exists[t][id] = false
+				want[t] = append(want[t], k)
+			}
+		}
+	}
+	var calls []*call
+	for _, t := range c.m.ties {
+		for chunk := range slices.Chunk(want[t], c.m.d.dialect.keysPerStatement) {
+			s := c.m.d.dialect.statement("SELECT ").list("", t.refs).add(" FROM ", t.parent.from, " WHERE ")
+			s.in("", t.refs, chunk)
+			calls = append(calls, t.parent.whereTenant(s, "", c.tenant).call(func(values [][]byte) error {
+				c.exists[t][refID(t.refs, cells(values))] = true
+				return nil
+			}))
+		}
+	}
+	return c.s.run(ctx, calls...)
+}
+
+// loadMembers reads every membership of the touched targets.
+func (c *closure) loadMembers(ctx context.Context, touched []*node) error {
+	if c.any {
+		return nil
+	}
+	want := map[*tie]map[string][]*node{}
+	keys := map[*tie][]key{}
+	for _, n := range touched {
+		for _, t := range n.e.members {
+			k := n.at(t.parentPos)
+			if !k.complete() || n.doomed {
+				continue
+			}
+			id := refID(t.refs, k)
+			if want[t] == nil {
+				want[t] = map[string][]*node{}
+			}
+			if want[t][id] == nil {
+				keys[t] = append(keys[t], k)
+			}
+			want[t][id] = append(want[t][id], n)
+			if c.members[t] == nil {
+				c.members[t] = map[nodeID][]*node{}
+			}
+			c.members[t][nodeID{n.world, id}] = nil
+		}
+	}
+	var calls []*call
+	for _, t := range c.m.ties {
+		for chunk := range slices.Chunk(keys[t], c.m.d.dialect.keysPerStatement) {
+			calls = append(calls, c.fetch(t.child, t.cols, chunk, t, func(values [][]byte) error {
+				row := cells(values)
+				k := make(key, len(t.childPos))
+				for i, p := range t.childPos {
+					k[i] = row[p]
+				}
+				id := refID(t.refs, k)
+				for _, target := range want[t][id] {
+					m, known := c.nodeIn(t.child, target, values)
+					if !known {
+						m.allowed = false // until an owner touches it
+					}
+					at := nodeID{target.world, id}
+					if !slices.Contains(c.members[t][at], m) {
+						c.members[t][at] = append(c.members[t][at], m)
+					}
+				}
+				return nil
+			}))
+		}
+	}
+	return c.s.run(ctx, calls...)
+}
+
+// nodeIn returns a row's node in the world of another one.
+func (c *closure) nodeIn(e *entity, of *node, values [][]byte) (*node, bool) {
+	return c.node(e, of.credit, values)
+}
+
+// fetch reads rows of e by cols in key order.
+func (c *closure) fetch(e *entity, cols []*column, keys []key, t *tie, row func(values [][]byte) error) *call {
+	s := c.m.d.dialect.statement("SELECT ").list("", e.load).add(" FROM ", e.from, " WHERE ").in("", cols, keys)
+	if t != nil {
+		t.whereTie(s, "")
+	}
+	e.whereTenant(s, "", c.tenant)
+	s.add(" ORDER BY ").names("", e.key).add(c.m.d.dialect.forUpdate(c.lock))
+	return s.call(row)
+}
+
+// follow reads the rows that newly doomed rows own.
+func (c *closure) follow(ctx context.Context, fresh []*node) ([]*node, error) {
+	var touched []*node
+	seen := map[*node]bool{}
+	touch := func(n *node, by *node, accessor bool) {
+		if accessor && n.touched && !n.accessed || n == by {
+			return
+		}
+		if !n.touched {
+			n.credit = by.credit
+		}
+		n.accessed = accessor
+		n.touched = true
+		if accessor {
+			return
+		}
+		if !seen[n] && !n.doomed {
+			seen[n] = true
+			touched = append(touched, n)
+		}
+	}
+	byEntity := map[*entity][]*node{}
+	for _, n := range fresh {
+		byEntity[n.e] = append(byEntity[n.e], n)
+	}
+	var calls []*call
+	for _, e := range c.m.entities {
+		nodes := byEntity[e]
+		if len(nodes) == 0 {
+			continue
+		}
+		for _, t := range e.children {
+			if !c.covers(t.child) {
+				continue
+			}
+			if t.child.leaf {
+				calls = append(calls, c.countLeaf(t, nodes)...)
+				continue
+			}
+			calls = append(calls, c.down(t, t.child, t.cols, t.parentPos, t.childPos, t, nodes, func(n, by *node) { touch(n, by, false) })...)
+		}
+		for _, t := range e.owns {
+			if c.covers(t.parent) {
+				calls = append(calls, c.down(t, t.parent, t.refs, t.childPos, t.parentPos, nil, nodes, func(n, by *node) { touch(n, by, false) })...)
+			}
+		}
+		if c.any {
+			for _, t := range e.accessed {
+				calls = append(calls, c.down(t, t.child, t.cols, t.parentPos, t.childPos, t, nodes, func(n, by *node) { touch(n, by, true) })...)
+			}
+		}
+	}
+	return touched, c.s.run(ctx, calls...)
+}
+
+// down reads rows of e whose cols equal the nodes' cells at from; to is where the rows have them.
+func (c *closure) down(t *tie, e *entity, cols []*column, from, to []int, where *tie, nodes []*node, touch func(n, by *node)) []*call {
+	by := map[string][]*node{}
+	var keys []key
+	for _, n := range nodes {
+		k := n.at(from)
+		if where == nil { // a membership's own tie may be polymorphic
+			var ok bool
+			if k, ok = t.applies(n); !ok {
+				continue
+			}
+		}
+		if !k.complete() {
+			continue
+		}
+		id := refID(t.refs, k)
+		if by[id] == nil {
+			keys = append(keys, k)
+		}
+		by[id] = append(by[id], n)
+	}
+	var calls []*call
+	for chunk := range slices.Chunk(keys, c.m.d.dialect.keysPerStatement) {
+		calls = append(calls, c.fetch(e, cols, chunk, where, func(values [][]byte) error {
+			k := make(key, len(to))
+			for i, p := range to {
+				if values[p] != nil {
+					k[i] = cell{string(values[p]), true}
+				}
+			}
+			for _, owner := range by[refID(t.refs, k)] {
+				n, _ := c.node(e, owner.credit, values)
+				touch(n, owner)
+			}
+			return nil
+		}))
+	}
+	return calls
+}
+
+// countLeaf counts rows that no one else owns and nothing depends on; they are never read.
+func (c *closure) countLeaf(t *tie, nodes []*node) []*call {
+	if c.leaves == leavesIgnored {
+		return nil
+	}
+	var keys []key
+	seen := map[string]bool{}
+	for _, n := range nodes {
+		k := n.at(t.parentPos)
+		if id := refID(t.refs, k); k.complete() && !seen[id] {
+			seen[id] = true
+			keys = append(keys, k)
+		}
+	}
+	if c.leafRows[t] == nil {
+		c.leafRows[t] = map[string]int64{}
+	}
+	e := t.child
+	var calls []*call
+	for chunk := range slices.Chunk(keys, c.m.d.dialect.keysPerStatement) {
+		if c.leaves == leavesTotal {
+			s := c.m.d.dialect.statement("SELECT count(*) FROM (SELECT 1 FROM ", e.from, " WHERE ").in("", t.cols, chunk)
+			e.whereTenant(t.whereTie(s, ""), "", c.tenant)
+			s.add(" LIMIT ").arg(c.limit + 1).add(") AS t")
+			calls = append(calls, s.call(func(values [][]byte) error {
+				c.leafRows[t][""] += parseInt(values[0])
+				return nil
+			}))
+			continue
+		}
+		s := c.m.d.dialect.statement("SELECT ").list("", t.cols).add(", count(*) FROM ", e.from, " WHERE ").in("", t.cols, chunk)
+		e.whereTenant(t.whereTie(s, ""), "", c.tenant)
+		s.add(" GROUP BY ").names("", t.cols)
+		calls = append(calls, s.call(func(values [][]byte) error {
+			c.leafRows[t][refID(t.refs, cells(values[:len(t.cols)]))] += parseInt(values[len(t.cols)])
+			return nil
+		}))
+	}
+	return calls
+}
+
+func parseInt(b []byte) int64 {
+	var n int64
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
+}
+
+// each calls fn for every node in the order of the entities' names and of their keys' text, which is stable.
+func (c *closure) each(fn func(n *node) error) error {
+	for _, e := range c.m.entities {
+		nodes := make([]*node, 0, len(c.nodes[e]))
+		for _, n := range c.nodes[e] {
+			nodes = append(nodes, n)
+		}
+		sortNodes(nodes)
+		for _, n := range nodes {
+			if err := fn(n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func sortNodes(nodes []*node) {
+	slices.SortFunc(nodes, func(a, b *node) int {
+		if a.world != b.world {
+			return a.world - b.world
+		}
+		for i := range a.e.key {
+			x, y := a.cells[i].s, b.cells[i].s
+			if a.e.key[i].class == connectors.ClassInteger && len(x) != len(y) {
+				return len(x) - len(y)
+			}
+			if d := strings.Compare(x, y); d != 0 {
+				return d
+			}
+		}
+		return 0
+	})
+}

@@ -1,0 +1,634 @@
+package sqldb
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+// Steps that Erase and Export tell their Journal, in the order in which a transaction passes them. A process that is
+// killed at any of them and called again ends in the same state.
+const (
+	StepSpooled   = "sqldb.spooled"   // keys that others refer to are in the journal; nothing is deleted yet
+	StepChanged   = "sqldb.changed"   // rows are changed in an open transaction
+	StepIntent    = "sqldb.intent"    // what the open transaction does is in the journal
+	StepCommitted = "sqldb.committed" // the transaction is committed; its tallies are not saved yet
+	StepSaved     = "sqldb.saved"     // a checkpoint without an intent is saved
+	StepMentions  = "sqldb.mentions"  // the subjects' rows are done; free text of others is next
+	StepExported  = "sqldb.exported"  // records were written and their checkpoint saved
+)
+
+// Sizes of the work. A transaction of about 1,000 to 5,000 rows costs little more than one of any size, and blocks
+// others for some 20 ms only; 10 to 25 subjects share one when they are small.
+const (
+	defaultTxRows     = 5000
+	subjectsPerTx     = 25
+	subjectsPerSearch = 50 // of free text, in one pass
+	mentionPage       = 500
+	attempts          = 5 // of one transaction that loses races
+)
+
+// checkpoint is what Erase resumes from. Subjects are worked in the order of their tenant and Ref.
+type checkpoint struct {
+	Next     int      `json:"next"`            // subjects before it are done
+	Heavy    bool     `json:"heavy,omitempty"` // the subject at Next was begun in several transactions
+	Intent   *intent  `json:"intent,omitempty"`
+	Mentions bool     `json:"mentions,omitempty"`
+	Entity   string   `json:"entity,omitempty"` // of free text, and where in it
+	Batch    int      `json:"batch,omitempty"`
+	After    []string `json:"after,omitempty"`
+	Done     bool     `json:"done,omitempty"`
+	Failed   []failed `json:"failed,omitempty"`
+}
+
+// failed is a subject that a permanent fault stopped; the others went on.
+type failed struct {
+	Subject string   `json:"subject"`
+	Entity  string   `json:"entity,omitempty"`
+	Code    dsr.Code `json:"code"`
+	Msg     string   `json:"msg"`
+	Hint    string   `json:"hint,omitempty"`
+}
+
+// intent is what the transaction about to commit does. After an interruption the transaction's own number tells
+// whether it was committed (PostgreSQL); elsewhere one of its rows does.
+type intent struct {
+	Tallies []connectors.Tally `json:"tallies"`
+	XID     string             `json:"xid,omitempty"`
+	Probe   *probe             `json:"probe,omitempty"`
+	Then    checkpointPosition `json:"then"` // where the work stands when it was committed
+}
+
+type checkpointPosition struct {
+	Next     int      `json:"next"`
+	Heavy    bool     `json:"heavy,omitempty"`
+	Mentions bool     `json:"mentions,omitempty"`
+	Entity   string   `json:"entity,omitempty"`
+	Batch    int      `json:"batch,omitempty"`
+	After    []string `json:"after,omitempty"`
+}
+
+// probe names a row that the transaction deletes or changes: while it is there as it was, nothing was committed.
+type probe struct {
+	Entity  string         `json:"entity"`
+	Key     connectors.Key `json:"key"`
+	Column  string         `json:"column,omitempty"` // the row is as it was while this column has Value
+	Value   string         `json:"value,omitempty"`
+	Mention bool           `json:"mention,omitempty"` // … while its free text still mentions a subject
+}
+
+// erasure is one call of Erase.
+type erasure struct {
+	d       *DB
+	m       *model
+	job     connectors.Job
+	batch   connectors.Batch // ordered
+	cp      checkpoint
+	done    []connectors.Tally // committed, not saved
+	dirty   bool               // cp is ahead of the journal
+	gone    map[string]map[refset]map[string]bool
+	matcher map[string]*mask.Matcher // by tenant: all its subjects
+}
+
+// Erase carries out the approved Plan for the batch. See [connectors.Eraser].
+func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
+	m, err := d.modelOf(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.checkTenants(j.Batch); err != nil {
+		return err
+	}
+	e := &erasure{d: d, m: m, job: j, batch: slices.Clone(j.Batch), gone: map[string]map[refset]map[string]bool{}, matcher: map[string]*mask.Matcher{}}
+	slices.SortFunc(e.batch, func(a, b connectors.Subject) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Ref, b.Ref))
+	})
+	raw, err := j.Journal.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if raw == nil {
+		if err := e.checkLimits(ctx); err != nil {
+			return err
+		}
+	} else {
+		if err := json.Unmarshal(raw, &e.cp); err != nil {
+			return connectors.Permanent(CodeDatabase, "the checkpoint cannot be read", "It was written by another version of Lethe: retry the request.", nil)
+		}
+		if err := e.resolve(ctx); err != nil {
+			return err
+		}
+	}
+	if e.cp.Done {
+		return e.failures()
+	}
+	if err := e.subjects(ctx); err != nil {
+		return e.stop(ctx, err)
+	}
+	if err := e.mentions(ctx); err != nil {
+		return e.stop(ctx, err)
+	}
+	e.cp = checkpoint{Done: true, Failed: e.cp.Failed, Next: len(e.batch)}
+	if err := e.save(ctx); err != nil {
+		return err
+	}
+	return e.failures()
+}
+
+// stop saves what is committed before an error or the end of the slice is handed up.
+func (e *erasure) stop(ctx context.Context, err error) error {
+	var uncertain *uncertainError
+	if errors.Is(err, connectors.ErrFenced) || ctx.Err() != nil || errors.As(err, &uncertain) && !connectors.IsPermanent(err) {
+		return err
+	}
+	if e.dirty || len(e.done) > 0 {
+		if serr := e.save(ctx); serr != nil {
+			return serr
+		}
+	}
+	return err
+}
+
+func (e *erasure) save(ctx context.Context) error {
+	e.cp.Intent = nil
+	b, err := json.Marshal(e.cp)
+	if err != nil {
+		return err
+	}
+	if err := e.job.Journal.Save(ctx, b, e.done); err != nil {
+		return err
+	}
+	e.done, e.dirty = nil, false
+	e.job.Journal.Step(StepSaved)
+	return nil
+}
+
+func (e *erasure) yield() error {
+	if !e.job.Deadline.IsZero() && !e.d.now().Before(e.job.Deadline) {
+		return connectors.ErrYield
+	}
+	return nil
+}
+
+func (e *erasure) failures() error {
+	var errs []error
+	for _, f := range e.cp.Failed {
+		errs = append(errs, &connectors.SubjectError{
+			Subject: f.Subject, Entity: f.Entity, Err: connectors.Permanent(f.Code, f.Msg, f.Hint, nil),
+		})
+	}
+	return errors.Join(errs...)
+}
+
+func (e *erasure) hasFailed(ref string) bool {
+	return slices.ContainsFunc(e.cp.Failed, func(f failed) bool { return f.Subject == ref })
+}
+
+// fail records that a permanent fault stopped one subject.
+func (e *erasure) fail(s connectors.Subject, err error) {
+	f := failed{Subject: s.Ref, Code: CodeDatabase, Msg: "the erasure failed"}
+	var se *connectors.SubjectError
+	if errors.As(err, &se) {
+		f.Entity = se.Entity
+	}
+	var de *dsr.Error
+	if errors.As(err, &de) {
+		f.Code, f.Msg, f.Hint = de.Code, de.Msg, de.Hint
+		var n number
+		if errors.As(err, &n) {
+			f.Msg += " (" + n.Error() + ")"
+		}
+	}
+	e.cp.Failed = append(e.cp.Failed, f)
+	e.dirty = true
+}
+
+func (d *DB) checkTenants(batch connectors.Batch) error {
+	if d.System.TenantName == "" {
+		return nil
+	}
+	for _, s := range batch {
+		if s.Tenant == "" {
+			return connectors.Permanent(dsr.CodeInvalid, errNoTenant.Error(), "File the request for a tenant.", nil)
+		}
+	}
+	return nil
+}
+
+// checkLimits stops subjects above their caps before anything is changed.
+func (e *erasure) checkLimits(ctx context.Context) error {
+	l := e.job.Limits
+	if l.RowsPerRequest == 0 && l.ShareOfTable == 0 {
+		return nil
+	}
+	located, err := e.d.Locate(ctx, connectors.Query{Batch: e.batch})
+	if err != nil {
+		return err
+	}
+	rows := map[string]int64{}
+	over := map[string]string{}
+	for _, c := range located.Counts {
+		rows[c.Subject] += c.Rows
+		if l.ShareOfTable > 0 && c.TableRows >= 1000 && float64(c.Rows) > l.ShareOfTable*float64(c.TableRows) {
+			over[c.Subject] = "more than the allowed share of " + c.Entity
+		}
+	}
+	for _, s := range e.batch {
+		why := over[s.Ref]
+		if l.RowsPerRequest > 0 && rows[s.Ref] > l.RowsPerRequest {
+			why = "more rows than a request may change"
+		}
+		if why != "" {
+			e.fail(s, connectors.Permanent(dsr.CodeOverCap, why+"; nothing was changed",
+				"Look at the plan; raise rows_per_request or share_of_table if it is right.", nil))
+		}
+	}
+	return nil
+}
+
+// subjects works the batch in transactions of several small subjects or, for a large one, of its own.
+func (e *erasure) subjects(ctx context.Context) error {
+	single := 0 // subjects before it are worked one by one: together they failed
+	for e.cp.Next < len(e.batch) && !e.cp.Mentions {
+		if err := e.yield(); err != nil {
+			return err
+		}
+		start := e.cp.Next
+		if e.hasFailed(e.batch[start].Ref) {
+			e.cp.Next++
+			e.dirty = true
+			continue
+		}
+		end := start + 1
+		for end < len(e.batch) && end-start < subjectsPerTx && start >= single && !e.cp.Heavy &&
+			e.batch[end].Tenant == e.batch[start].Tenant && !e.hasFailed(e.batch[end].Ref) {
+			end++
+		}
+		err := e.retry(ctx, func() error { return e.group(ctx, start, end) })
+		var tooLarge *tooLargeError
+		var split *connectors.SubjectError
+		switch {
+		case err == nil:
+			continue
+		case errors.As(err, &tooLarge) && end-start > 1:
+			single = end
+		case errors.As(err, &tooLarge):
+			if err := e.retry(ctx, func() error { return e.heavy(ctx, start) }); err != nil {
+				if !connectors.IsPermanent(err) {
+					return err
+				}
+				e.fail(e.batch[start], err)
+				e.cp.Next, e.cp.Heavy = start+1, false
+			}
+		case (connectors.IsPermanent(err) || errors.As(err, &split)) && end-start > 1:
+			single = end
+		case connectors.IsPermanent(err):
+			e.fail(e.batch[start], err)
+			e.cp.Next, e.cp.Heavy = start+1, false
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// retry runs a transaction again that lost a deadlock or a race.
+func (e *erasure) retry(ctx context.Context, fn func() error) error {
+	var err error
+	for i := range attempts {
+		if err = fn(); err == nil || !retryable(err) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Duration(i+1) * 5 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+type tooLargeError struct{}
+
+func (*tooLargeError) Error() string { return "too many rows for one transaction" }
+
+// newClosure prepares the closure of some subjects of the batch in one world.
+func (e *erasure) newClosure(ctx context.Context, s session, start, end int, lock bool) (*closure, error) {
+	batch := e.batch[start:end]
+	tenant := batch[0].Tenant
+	c := &closure{
+		m: e.m, s: s, lock: lock, merged: true, tenant: tenant, batch: batch,
+		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms), limit: int64(e.d.txRows),
+	}
+	var err error
+	if c.held, err = e.held(ctx, s, tenant); err != nil {
+		return nil, err
+	}
+	if start > 0 || end < len(e.batch) {
+		if c.gone, err = e.goneOf(ctx, s, tenant, c.held); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// held finds the rows of subjects under a hold or a restriction.
+func (e *erasure) held(ctx context.Context, s session, tenant string) (map[*entity]map[string]bool, error) {
+	var batch connectors.Batch
+	for _, h := range e.job.Held {
+		if h.Tenant == tenant {
+			h.Entities = nil
+			batch = append(batch, h)
+		}
+	}
+	if len(batch) == 0 {
+		return nil, nil
+	}
+	c := &closure{
+		m: e.m, s: s, any: true, merged: true, tenant: tenant, batch: batch,
+		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms),
+	}
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	out := map[*entity]map[string]bool{}
+	for en, nodes := range c.nodes {
+		out[en] = map[string]bool{}
+		for id, n := range nodes {
+			if !n.accessed {
+				out[en][id.id] = true
+			}
+		}
+	}
+	return out, nil
+}
+
+// goneOf finds the subjects' rows of the whole batch: a row that they share goes when the first of them is worked.
+func (e *erasure) goneOf(ctx context.Context, s session, tenant string, held map[*entity]map[string]bool) (map[refset]map[string]bool, error) {
+	if g := e.gone[tenant]; g != nil {
+		return g, nil
+	}
+	var batch connectors.Batch
+	for _, sub := range e.batch {
+		if sub.Tenant == tenant && !e.hasFailed(sub.Ref) {
+			batch = append(batch, sub)
+		}
+	}
+	c := &closure{
+		m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held,
+		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms),
+		nodes: map[*entity]map[nodeID]*node{},
+	}
+	roots, err := c.roots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[refset]map[string]bool{}
+	for _, n := range roots {
+		if !n.seed || n.held || !n.e.Subject {
+			continue
+		}
+		for _, t := range n.e.children {
+			set := t.refset()
+			if out[set] == nil {
+				out[set] = map[string]bool{}
+			}
+			out[set][refID(t.refs, n.at(t.parentPos))] = true
+		}
+	}
+	e.gone[tenant] = out
+	return out, nil
+}
+
+func (e *erasure) matcherOf(tenant string) *mask.Matcher {
+	if m := e.matcher[tenant]; m != nil {
+		return m
+	}
+	var ids []dsr.Identifier
+	for _, s := range e.batch {
+		if s.Tenant == tenant {
+			ids = append(ids, s.Identifiers...)
+		}
+	}
+	m := mask.NewMatcher(ids, e.d.System.Identifiers)
+	e.matcher[tenant] = m
+	return m
+}
+
+// group erases some subjects in one transaction.
+func (e *erasure) group(ctx context.Context, start, end int) error {
+	if e.cp.Heavy {
+		return &tooLargeError{}
+	}
+	tx, err := e.d.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.rollback()
+	c, err := e.newClosure(ctx, tx, start, end, true)
+	if err != nil {
+		return err
+	}
+	c.leaves = leavesTotal
+	if end-start > 1 {
+		c.leaves = leavesByParent
+	}
+	if err := c.run(ctx); err != nil {
+		return err
+	}
+	if c.size() > int64(e.d.txRows) {
+		return &tooLargeError{}
+	}
+	if err := c.actions(); err != nil {
+		return err
+	}
+	if len(c.nodes) == 0 {
+		e.cp.Next, e.dirty = end, true
+		return nil
+	}
+	if err := e.spool(ctx, c); err != nil {
+		return err
+	}
+	w := &work{e: e, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
+	if err := w.all(ctx); err != nil {
+		return err
+	}
+	return e.commit(ctx, tx, w, checkpointPosition{Next: end})
+}
+
+// size is how many rows the closure would change.
+func (c *closure) size() int64 {
+	var n int64
+	for _, nodes := range c.nodes {
+		n += int64(len(nodes))
+	}
+	for _, counts := range c.leafRows {
+		for _, k := range counts {
+			n += k
+		}
+	}
+	return n
+}
+
+// spool writes keys that other entities refer to into the journal, before the first delete.
+func (e *erasure) spool(ctx context.Context, c *closure) error {
+	for _, en := range c.m.entities {
+		if len(en.children)+len(en.accessed)+len(en.members)+len(en.owns) == 0 && !en.Subject {
+			continue
+		}
+		bySubject := map[int][]connectors.Key{}
+		for _, n := range c.nodes[en] {
+			if n.doomed {
+				bySubject[n.credit] = append(bySubject[n.credit], spoolKey(n.key()))
+			}
+		}
+		for i, s := range c.batch {
+			keys := bySubject[i]
+			slices.Sort(keys)
+			for page := range slices.Chunk(keys, 1000) {
+				if err := e.job.Journal.Spool(ctx, s.Ref, en.Name, page); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	e.job.Journal.Step(StepSpooled)
+	return nil
+}
+
+// commit makes the intent durable, then commits.
+func (e *erasure) commit(ctx context.Context, tx transaction, w *work, then checkpointPosition) error {
+	e.job.Journal.Step(StepChanged)
+	if !w.changed() {
+		if err := tx.commit(ctx); err != nil {
+			return err
+		}
+		e.position(then)
+		return nil
+	}
+	in := &intent{Tallies: w.tallies(), Then: then, Probe: w.probe, XID: w.xid}
+	cp := e.cp
+	cp.Intent = in
+	b, err := json.Marshal(cp)
+	if err != nil {
+		return err
+	}
+	if err := e.job.Journal.Save(ctx, b, e.done); err != nil {
+		return err
+	}
+	e.done = nil
+	e.job.Journal.Step(StepIntent)
+	if err := tx.commit(ctx); err != nil {
+		// It may have been committed all the same: the next call finds out from the intent.
+		return &uncertainError{err}
+	}
+	e.job.Journal.Step(StepCommitted)
+	e.done = in.Tallies
+	e.position(then)
+	return nil
+}
+
+// uncertainError is a COMMIT whose outcome is not known. It must not be followed by a Save in the same call: the
+// intent in the journal is what resolves it.
+type uncertainError struct{ err error }
+
+func (u *uncertainError) Error() string { return u.err.Error() }
+func (u *uncertainError) Unwrap() error { return u.err }
+
+func (e *erasure) position(p checkpointPosition) {
+	e.cp.Next, e.cp.Heavy, e.cp.Mentions, e.cp.Entity, e.cp.Batch, e.cp.After = p.Next, p.Heavy, p.Mentions, p.Entity, p.Batch, p.After
+	e.cp.Intent, e.dirty = nil, true
+}
+
+// resolve settles a transaction that was interrupted around its commit.
+func (e *erasure) resolve(ctx context.Context) error {
+	in := e.cp.Intent
+	if in == nil {
+		return nil
+	}
+	committed, err := e.wasCommitted(ctx, in)
+	if err != nil {
+		return err
+	}
+	e.cp.Intent = nil
+	if committed {
+		for _, t := range in.Tallies {
+			t.Resolved = true
+			e.done = append(e.done, t)
+		}
+		e.position(in.Then)
+		return e.save(ctx)
+	}
+	return nil
+}
+
+func (e *erasure) wasCommitted(ctx context.Context, in *intent) (bool, error) {
+	tx, err := e.d.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer tx.rollback()
+	if in.XID != "" {
+		status := ""
+		s := e.d.dialect.statement("SELECT pg_xact_status(").arg(in.XID).add("::text::xid8)")
+		err := tx.run(ctx, s.call(func(values [][]byte) error { status = string(values[0]); return nil }))
+		switch {
+		case err != nil:
+			return false, err
+		case status == "committed":
+			return true, nil
+		case status == "aborted":
+			return false, nil
+		case status == "in progress":
+			return false, transient("the interrupted transaction has not ended yet", nil)
+		}
+	}
+	p := in.Probe
+	if p == nil {
+		return false, nil
+	}
+	en := e.m.byName[p.Entity]
+	k, ok := parseKey(p.Key)
+	if en == nil || !ok || len(k) != len(en.key) {
+		return false, nil
+	}
+	s := e.d.dialect.statement("SELECT 1")
+	for _, c := range en.mentions {
+		s.add(", ").selected("", c)
+	}
+	s.add(" FROM ", en.from, " WHERE ").in("", en.key, []key{k})
+	if c := en.columns[p.Column]; c != nil {
+		s.add(" AND ", c.quoted, " = ").value(c, cell{p.Value, true})
+	}
+	s.add(e.d.dialect.forUpdate(true)) // waits for a transaction that is still committing
+	present := false
+	err = tx.run(ctx, s.call(func(values [][]byte) error {
+		present = true
+		if !p.Mention {
+			return nil
+		}
+		present = false
+		for tenant := range tenantsOf(e.batch) {
+			if mentionedIn(e.matcherOf(tenant), en, values[1:]) {
+				present = true
+			}
+		}
+		return nil
+	}))
+	return !present, err
+}
+
+func tenantsOf(batch connectors.Batch) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range batch {
+		out[s.Tenant] = true
+	}
+	return out
+}

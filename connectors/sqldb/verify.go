@@ -1,0 +1,385 @@
+package sqldb
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+// Verify searches again in three ways: by identifiers, in free text, and by the keys that were spooled before the
+// first delete, through which children are found that lost their parent. What an erasure would still change is
+// Residue; what the Plan keeps is not, unless a mask of it did not hold.
+func (d *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Keys) ([]dsr.Residue, error) {
+	m, err := d.modelOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.checkTenants(b); err != nil {
+		return nil, err
+	}
+	s, release, err := d.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	v := &verification{d: d, m: m, s: s, batch: b, found: map[residueKey]int64{}, seen: map[seenRow]bool{}}
+	for _, part := range byTenant(b) {
+		c := v.closure(part)
+		if err := c.run(ctx); err != nil {
+			return nil, err
+		}
+		if err := v.report(ctx, c, nil); err != nil {
+			return nil, err
+		}
+		if err := v.mentions(ctx, part); err != nil {
+			return nil, err
+		}
+	}
+	if keys != nil {
+		if err := v.spooled(ctx, keys); err != nil {
+			return nil, err
+		}
+	}
+	return v.residue(), nil
+}
+
+type residueKey struct{ subject, entity, field string }
+
+type seenRow struct {
+	subject string
+	e       *entity
+	id      string
+}
+
+type verification struct {
+	d     *DB
+	m     *model
+	s     session
+	batch connectors.Batch
+	found map[residueKey]int64
+	seen  map[seenRow]bool
+}
+
+func (v *verification) closure(part connectors.Batch) *closure {
+	return &closure{
+		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, leaves: leavesByParent,
+		terms: newTerms(part, v.d.System.Identifiers, v.d.pseudonyms),
+	}
+}
+
+func (v *verification) add(subject string, e *entity, id, field string, n int64) {
+	if n == 0 {
+		return
+	}
+	if id != "" {
+		row := seenRow{subject, e, id}
+		if v.seen[row] {
+			return
+		}
+		v.seen[row] = true
+	}
+	v.found[residueKey{subject, e.Name, field}] += n
+}
+
+func (v *verification) residue() []dsr.Residue {
+	var out []dsr.Residue
+	for k, n := range v.found {
+		out = append(out, dsr.Residue{Subject: k.subject, System: v.d.System.Name, Entity: k.entity, Field: k.field, Count: n})
+	}
+	slices.SortFunc(out, func(a, b dsr.Residue) int {
+		return cmp.Or(strings.Compare(a.Subject, b.Subject), strings.Compare(a.Entity, b.Entity), strings.Compare(a.Field, b.Field))
+	})
+	return out
+}
+
+// report turns what an erasure would still do into residue. ghosts are parents that are gone or anchored already.
+func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]bool) error {
+	var dangling *connectors.SubjectError
+	if err := c.actions(); err != nil && !errors.As(err, &dangling) {
+		return err
+	}
+	stays := map[*entity][]*node{}
+	_ = c.each(func(n *node) error {
+		if ghosts[n] {
+			return nil
+		}
+		subject, id := c.batch[n.credit].Ref, n.key().id()
+		field := ""
+		if len(n.matched) > 0 {
+			field = n.matched[0].Name
+		}
+		switch n.action {
+		case "":
+		case dsr.Keep, dsr.Mask:
+			for _, col := range n.matched {
+				if _, masked := n.e.Masks[col.Name]; masked {
+					v.add(subject, n.e, id, col.Name, 1)
+				}
+			}
+			stays[n.e] = append(stays[n.e], n)
+		case dsr.Release:
+			if ghosts == nil || c.refersToGhost(n, ghosts) {
+				v.add(subject, n.e, id, field, 1)
+			}
+		default:
+			v.add(subject, n.e, id, field, 1)
+		}
+		return nil
+	})
+	for _, e := range v.m.entities {
+		if err := v.unmasked(ctx, c, e, stays[e]); err != nil {
+			return err
+		}
+	}
+	for _, e := range v.m.entities {
+		if !e.leaf {
+			continue
+		}
+		t := e.owners[0]
+		seen := map[nodeID]bool{}
+		for _, n := range c.nodes[t.parent] {
+			id := nodeID{n.world, refID(t.refs, n.at(t.parentPos))}
+			if n.doomed && c.permits(n.credit, e) && !seen[id] {
+				seen[id] = true
+				v.add(c.batch[n.credit].Ref, e, "leaf:"+id.id, "", c.leafRows[t][id.id])
+			}
+		}
+	}
+	return nil
+}
+
+// refersToGhost reports whether a shared row should have lost a reference: its parent is gone, or the map says that
+// the reference itself changes.
+func (c *closure) refersToGhost(n *node, ghosts map[*node]bool) bool {
+	for _, t := range n.e.owners {
+		k, ok := t.applies(n)
+		if !ok {
+			continue
+		}
+		p := c.byDoom[t.refset()][nodeID{n.world, refID(t.refs, k)}]
+		if p == nil || !ghosts[p] {
+			continue
+		}
+		if !p.touched { // gone altogether
+			return true
+		}
+		for _, col := range t.cols {
+			if _, changes := t.release[col.Name]; changes {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unmasked finds kept rows whose masks did not hold. Random and keyed values cannot be told from others; when they
+// replace an identifier, the search by identifiers finds what was left.
+func (v *verification) unmasked(ctx context.Context, c *closure, e *entity, nodes []*node) error {
+	byID := map[string]*node{}
+	for _, n := range nodes {
+		byID[n.key().id()] = n
+	}
+	var calls []*call
+	for chunk := range slices.Chunk(nodes, v.d.dialect.keysPerStatement) {
+		for name, spec := range e.Masks {
+			col := e.columns[name]
+			s := v.d.dialect.statement("SELECT ").list("", e.key).add(" FROM ", e.from, " WHERE ").in("", e.key, nodeKeys(chunk))
+			e.whereTenant(s, "", c.tenant)
+			s.add(" AND ", col.quoted, " IS NOT NULL")
+			switch {
+			case spec.Kind == mask.Null:
+			case spec.Kind == mask.Constant:
+				s.add(" AND ", col.quoted, " <> ").value(col, cell{spec.Value, true})
+			case spec.Kind == mask.Redact && col.class == connectors.ClassText && !slices.Contains(e.mentions, col):
+				s.add(" AND ", col.quoted, " <> ").value(col, cell{clipped(col), true})
+			default:
+				continue
+			}
+			calls = append(calls, s.call(func(values [][]byte) error {
+				id := key(cells(values)).id()
+				if n := byID[id]; n != nil {
+					v.add(c.batch[n.credit].Ref, e, id, name, 1)
+				}
+				return nil
+			}))
+		}
+	}
+	return v.s.run(ctx, calls...)
+}
+
+func clipped(c *column) string {
+	if c.MaxLen > 0 && c.MaxLen < len(mask.Redacted) {
+		return mask.Redacted[:c.MaxLen]
+	}
+	return mask.Redacted
+}
+
+func (v *verification) mentions(ctx context.Context, part connectors.Batch) error {
+	for _, search := range v.m.searches(part, func(*entity) bool { return true }) {
+		var after key
+		for {
+			found, next, err := search.page(ctx, v.s, after, false)
+			if err != nil {
+				return err
+			}
+			for _, m := range found {
+				for _, i := range m.subjects {
+					v.add(search.batch[i].Ref, search.e, key(m.cells[:len(search.e.key)]).id(), m.fields[0].Name, 1)
+				}
+			}
+			if next == nil {
+				break
+			}
+			after = next
+		}
+	}
+	return nil
+}
+
+// spooledKeys are keys of one subject's rows of one entity.
+type spooledKey struct {
+	e       *entity
+	subject string
+	key     key
+}
+
+// spooled follows the journal's keys, a bounded number at a time.
+func (v *verification) spooled(ctx context.Context, keys connectors.Keys) error {
+	tenant := map[string]string{}
+	for _, s := range v.batch {
+		tenant[s.Ref] = s.Tenant
+	}
+	var page []spooledKey
+	flush := func() error {
+		if len(page) == 0 {
+			return nil
+		}
+		for _, part := range byTenant(v.batch) {
+			if err := v.follow(ctx, part, page); err != nil {
+				return err
+			}
+		}
+		page = page[:0]
+		return nil
+	}
+	for _, e := range v.m.entities {
+		err := keys.Each(ctx, e.Name, func(subject string, ks []connectors.Key) error {
+			if _, ours := tenant[subject]; !ours {
+				return nil
+			}
+			for _, k := range ks {
+				if parsed, ok := parseKey(k); ok && len(parsed) == len(e.key) {
+					page = append(page, spooledKey{e, subject, parsed})
+				}
+			}
+			if len(page) >= 5000 {
+				return flush()
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return flush()
+}
+
+// follow looks at spooled rows and at their children. A row that is still there is judged like any other: a key may
+// have been used again. A row that is gone, or was meant to stay, is a ghost: its children must be gone or released.
+func (v *verification) follow(ctx context.Context, part connectors.Batch, page []spooledKey) error {
+	c := v.closure(part)
+	c.nodes, c.byDoom, c.members = map[*entity]map[nodeID]*node{}, map[refset]map[nodeID]*node{}, map[*tie]map[nodeID][]*node{}
+	c.exists, c.leafRows = map[*tie]map[string]bool{}, map[*tie]map[string]int64{}
+	index := map[string]int{}
+	for i, s := range part {
+		index[s.Ref] = i
+	}
+	byEntity := map[*entity]map[string][]spooledKey{}
+	keys := map[*entity][]key{}
+	for _, k := range page {
+		if _, ok := index[k.subject]; !ok {
+			continue
+		}
+		if byEntity[k.e] == nil {
+			byEntity[k.e] = map[string][]spooledKey{}
+		}
+		id := k.key.id()
+		if byEntity[k.e][id] == nil {
+			keys[k.e] = append(keys[k.e], k.key)
+		}
+		byEntity[k.e][id] = append(byEntity[k.e][id], k)
+	}
+	present := map[*entity]map[string]bool{}
+	var calls []*call
+	var touched []*node
+	ghosts := map[*node]bool{}
+	for _, e := range v.m.entities {
+		present[e] = map[string]bool{}
+		for chunk := range slices.Chunk(keys[e], v.d.dialect.keysPerStatement) {
+			calls = append(calls, c.fetch(e, e.key, chunk, nil, func(values [][]byte) error {
+				id := key(cells(values[:len(e.key)])).id()
+				present[e][id] = true
+				for _, k := range byEntity[e][id] {
+					n, _ := c.node(e, index[k.subject], values)
+					if n.touched {
+						continue
+					}
+					n.touched = true
+					if len(e.Anchor) > 0 || e.method() != dsr.Delete {
+						c.doom(n)
+						ghosts[n] = true
+					} else if !e.Subject {
+						touched = append(touched, n)
+					} else {
+						n.touched = false // found by its identifiers, or somebody new under an old key
+					}
+				}
+				return nil
+			}))
+		}
+	}
+	if err := v.s.run(ctx, calls...); err != nil {
+		return err
+	}
+	for _, e := range v.m.entities {
+		for id, ks := range byEntity[e] {
+			if present[e][id] {
+				continue
+			}
+			for _, k := range ks {
+				n := &node{e: e, world: index[k.subject], credit: index[k.subject], allowed: true, cells: make([]cell, len(e.load))}
+				copy(n.cells, k.key)
+				c.doom(n)
+				ghosts[n] = true
+			}
+		}
+	}
+	var ghostList []*node
+	for n := range ghosts {
+		ghostList = append(ghostList, n)
+	}
+	sortNodes(ghostList)
+	more, err := c.follow(ctx, ghostList)
+	if err != nil {
+		return err
+	}
+	if err := c.expand(ctx, append(touched, more...)); err != nil {
+		return err
+	}
+	// ghosts that are gone count as parents of leaves, too
+	for n := range ghosts {
+		if !n.touched {
+			if c.nodes[n.e] == nil {
+				c.nodes[n.e] = map[nodeID]*node{}
+			}
+			c.nodes[n.e][nodeID{n.world, n.key().id()}] = n
+		}
+	}
+	return v.report(ctx, c, ghosts)
+}
