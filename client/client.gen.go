@@ -3805,7 +3805,7 @@ func (r RevokeApiKeyResponse) ContentType() string {
 // DownloadPackageResponse200Headers the declared response headers of an HTTP 200 response for DownloadPackage
 type DownloadPackageResponse200Headers struct {
 	ContentDisposition *string
-	Digest             *string
+	ReprDigest         *string
 }
 
 // DownloadPackageResponseDefaultHeaders the declared response headers of an HTTP default response for DownloadPackage
@@ -5888,12 +5888,12 @@ func ParseDownloadPackageResponse(rsp *http.Response) (*DownloadPackageResponse,
 			}
 			headers.ContentDisposition = &value
 		}
-		if values := rsp.Header.Values("Digest"); len(values) > 0 {
+		if values := rsp.Header.Values("Repr-Digest"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Digest", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "Repr-Digest", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Digest = &value
+			headers.ReprDigest = &value
 		}
 		response.Headers200 = &headers
 	case true:

@@ -5,13 +5,19 @@ package gen
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
+	"strings"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/gin-gonic/gin"
 	"github.com/gin-gonic/gin/binding"
 	"github.com/oapi-codegen/runtime"
@@ -2277,7 +2283,7 @@ type DownloadPackageResponseObject interface {
 
 type DownloadPackage200ResponseHeaders struct {
 	ContentDisposition *string
-	Digest             *string
+	ReprDigest         *string
 }
 
 type DownloadPackage200ApplicationzipResponse struct {
@@ -2295,8 +2301,8 @@ func (response DownloadPackage200ApplicationzipResponse) VisitDownloadPackageRes
 	if response.Headers.ContentDisposition != nil {
 		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
 	}
-	if response.Headers.Digest != nil {
-		w.Header().Set("Digest", fmt.Sprint(*response.Headers.Digest))
+	if response.Headers.ReprDigest != nil {
+		w.Header().Set("Repr-Digest", fmt.Sprint(*response.Headers.ReprDigest))
 	}
 	w.WriteHeader(200)
 
@@ -4395,4 +4401,224 @@ func (sh *strictHandler) CheckSystem(ctx *gin.Context, name SystemName) {
 	} else if response != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
 	}
+}
+
+// Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
+// Stored as a slice of fixed-width chunks rather than one concatenated
+// const string: with thousands of chunks the chained `+` fold is several
+// times slower for the Go compiler than parsing a slice literal.
+var swaggerSpec = []string{
+	"1H3rctu4muCrYLmnKnaGkiXHSRy7prZyku4+qZNOu+x0ddXGGQsmP4kYUwAbAC0rKW/t0+yD7ZNM4QNA",
+	"UhIoiYrdx5M/sXjB5cN3v/F7lIhpIThwraKT71EGNAWJf/70mU7M/ymoRLJCM8Gjk+hzBkTCnyUo/UyR",
+	"W5CKCR6TsZBk9GHc+5XqJBv1ozhSSQZTagbQ8wKik0hpyfgkur+Po4+M36wOff7zO3J8eHwckxnTGRlJ",
+	"yP/9MuJwpy+jEZllLAeiM5BAmCKUC/M3KegENk4nEmrnWJ7yDxxO455UmWvCVEyEJDOW5+R6w8D3cVRQ",
+	"SaegHcTelVIJuTrLz1JMcZKR2fjITDAy27pK8IUREWO8bfZCrmEsJM7MzLt/liDnURxxOjWT2zcWlvU3",
+	"CePoJPqfB/VJHti76sCtyCz1QwrTQmjgyfyfMF9d5Fs+JxruNNEZNXAgJWd/lkC0IDpjiiQ0z+05M640",
+	"5QkQSn7//cP7PvkkNKGcsBS4ZmMG0myIkgKkErzaiUWteiuNBfXMipp7mtK7j8AnOotOhofHcTRlvPpt",
+	"oK41SDPmf3z5H73/8/Xf/hbFgWP/MEZsDOPwyKB3BXmH0YQq/Gn2CpIoOiNM98mvTCnGJzHeo1zNQBoA",
+	"HR0et2/OkULbrl4cLmzjMvoy6L35+n0YD4/vL6Pwfj6yKdNmnBBi5HizOVsKY1rmOjp5OYjN1GxaTqOT",
+	"w8EAwWl/Dat5GNcwAYsq5xYaH95XkxVUZ/VcLI3iyICMSUijEy1L2BYh66HNRBdzpWF6ZgYPz6TwgZ1n",
+	"s+N/MmMhuUpQheAKkFrPpLjOYWr+TATXwBG2tChyZtnFQWGf+Lf/VJZ3bDepHxdnXKIx4oYkqUjKKXDd",
+	"J0eDAZnSfCzkFFKC5HVLc5YSxotSn5KjwZBwQey1G5ibKy8INySX52IGqblwhBeQOSL/Mr/GQl5yJF33",
+	"1hsyk4JPiNJUQ0zS0u4U7KRknLNJZiYcHlbc1fF3c/EFuRbpnGghSE7lBMy1l25EB79LbpDplBwdHpIZ",
+	"5HnPbeq61IRNC6EUu87x/nFDWBhSmloKM7fe4BRirIGfkpeDAaEE8diQqiilisksEwou+cjzIRyBcaTO",
+	"XEzMWy+IlnNCJ5Tx/iWP4qZcOwct5723Yw0BVn0BieCpOrUiyKyG8tQMGBQFNdE0yGYNQnVDJD9eAJE+",
+	"L/Ishgybi1l/catehIdmcY8d4DPN9f/OU5B/0PlfvI9TMhPyhkwEKCK4P89rmtxMpCh52icjL8fxwGdW",
+	"dAsyM1hk+PSue19UENY9Xz1nD9xt0Lz1tmBOqtI0ZeYZmp9JUYDUzLCbMc0VxFHRuPQ9SiRQDekVRQAb",
+	"YjF/RSnV0NNsCqtSIK7euZ4HVJI4gruCSVCdhmTpphO0uzNMO45yeg15cO6cKn1VqmpDi0f90x1NtDkv",
+	"ei1K1BcyUUpzaNutspCMJ6yg4bkl3IqbjqCUIrfnwDRM1UYsFjmYt9wwVEo6x9/AqVOeq3FWplp5CX9v",
+	"kiNuw5/Nw1Z8eSH4xcrgGiZuSL+pBTyJm4j2tVqMuP5PSLRZTXW8S5rXq0VVi/a+HfZef/0+fHX/txA8",
+	"7TBndAId6eAG5tufg6O0AFAbKnXYDmjCD+cMA6OQ4taiWYc9FDnlVxlVWUh9bULxbe9/0963Qe/NyVWv",
+	"TXNtLrQeOLTad7Sg1yxnfhkdVgySKmgA6lqIHCh3XERIHb43kR7dl+8tLdwNEruJqjeD28gguTlHE6zj",
+	"LroQ/JjxlPHJ9rj2s30hhGxOM92IZ5UGSw0oqhUEgZCL5Gbj9lcFaAo0zRkHoyG9lbpPhod7L/ZjkoiS",
+	"a6N+zck5TMocRRcZDo8PD14P+9EyJNMSVkAZgmJawlXJC2o4fcCMVISNjf6ZMT4hGU2JfdLaVWaHKyw/",
+	"NAncaeCpnWAVB+vJW+5tf8Rn5vHQAUtIgN3aWTYsd+nIqzcRVtESxBp7qzZSrTqIFqKYd8SKt6TIaQLW",
+	"lP8I1qTlxiiQQFFZUpCPV1EAeKpWj/TDxW/k+NVgaAx6JlJCjeqM52kou7TOioBETljBnPK4hLQiT0lp",
+	"1EyHr2/QpwA0DY7USmpxNMuo3kyD+FQQtFYu7qS83dg3thRV4gZ42BFxA/NniuADffJPgIIwfVJp9Jqo",
+	"TMy4M2U2op5ZVHCjlVRsiKaXw8MW0XT17/2T3tfnQSn/0603CDow6UQHZXLciX2noClbI5e/h15pgvud",
+	"SEE5vqjQsDNyFVQDrjXIxlKEcY4tsgTG9aujaNWPYg59jS64CWdRv0OZYYFXKXgOCqFTxqPZQf+CW1jW",
+	"YNehtcWAFZa5LP7toMF13iVQeHurA1v7w7AzpencHt4sm6+yMCo1S3IIQj7JqVJhKkwhBxSP+Ix1MRBZ",
+	"5kAMT3TW5aqUcvxyO/xVmupSb3H2fg9h2GngahvYLcJFAnVGO/ByamYxJ5vDHdPoRSyn1yCvxPjKmePN",
+	"k3PLjKO7nnm5d0slp1Mz7pfoXXOUTzjKb+PzaoxV2YjLCO3sZwZ5+pOUllN02NrYvBg88Cko5chhPcTt",
+	"EPUL4fVZZbCjjS/SMDIC1wZooVvtG8oY1x13GkcKbkGG51oCAy628cJ6gPyCfpkwPeVgxEqtkb7eG+4b",
+	"EvLIR6M4ujaWqeFo5rpRCldRzsYtXFShI+StC3lFmdGKmDvewZRSTcmUFkuhjRFMKcsxkNWQmK+OQgLz",
+	"a0Nw9tvE5i3NSwiqyxj5wVAJmUmhAUMOn8wRLMv+ZdndHhX5j8vLu8Ggd3l5NxxfXt69Hm9jaSLA/EpD",
+	"B14fxfbConF897iDD/atlzYM4X4NV/Vv+6KevxN8zAx77c7zpqAzsdG5daHpdQ5GN1iBiBsgCAuutCwT",
+	"vQsnHoMEnkCYcgopElBKyGeKjFkOxLJmH6li9byxjQI45Hlm8XorjB303iwg7UEYa1d4t194CCD/ZG28",
+	"QLJJpmtW8DImw1cxGb6OyfA4JocDIiQ5HC5wh8SAAMM+iUEe53W1roRSop8LzCoTd70QUls/iGFadlFs",
+	"Qc7UlPhrhRUB7SKjRQFcoZ+SSDE7JQpggVE8U6QCRHPNqEEAQl/d4AJTmmj8IwfrAKE8yVCVuwEoorjh",
+	"IUGvbXC1n2C2k3myiyO4cu02/VeDwSbWEmZ4C/7aZUgLZ+CMheyTzzNhrCCFER5uKMC9SagEe4UyJACY",
+	"g6rCzdAzLJrQNJWg1Aa890hv/+9ftbHp3XzCNVs7WsfV4sjG1N1tLUtYdCAvyYZrBRzBZITBnNgHMeS8",
+	"zeI+4+OLyxsONrHdH/dMtzqlQ1zjE8zOJNwymHXEb7Yoi7YTQcpMeeMY1bpXkJlhhEdsBscFPlSd5Lbn",
+	"smy6mynjhX21AKwRZ+wAsEmlra1bnNPp7uMfADBzkvtq2sJp/yFmy+qWAqUwsiek072ujDI62kzWnqbb",
+	"Va9qPUarHTNoEVMu6SOjikxpCsQIGutBM+xflXgENvIozKU5UXTeMAsbPsguKJZTPimd6r64qL+/OyNH",
+	"r0/r7KDkhk4ATV/zmwvNElhmfC9eBlXU74fx8f1eryH/vw/j4/v9MMRyxm+uqvyA1ZV9ZPwGRSQnogBe",
+	"haLdSpXRrz3AzHINPLyLD3ODMIeG8Qk5GrwJg9A7UYOxxD8y4M1TQZnsouFSmtdOCRczMjPPUWSjffLZ",
+	"O6CJ0lRqG2XWiuQiobkR77B9MPLp8YUzix1/QQR6F81CQiLkkq+k3XEmYSpuO65KZfTw5atVVPnNouQ3",
+	"VsTG5MvgjqaQsCnNw75m9i1EiXMNKq4zLW6g0AR4IueFhnQBbdp2tRwWMvPUcKnWvxCrXYD1mkP36ZSP",
+	"rB6WMqDLnUNONbut8wQVyFuQffKHkDeGxhLY7LbeuM1SdcVs777dFj+9d2zVXSu2HWbZp2RWEK/zeOG+",
+	"zqupf8ib54VchG5OWRtN27nxvLX9gb8X5bVBvXeLo3Rw5J1lLrDs12Y4LJpGPhJcGT4okdHPRHlJ86AF",
+	"dJZT3tnpVrAOajxG2AIhwF24o08BWLnRSSdgvEsIM6f8I+PBKOaUFletSzI3XYZfKKnNHrjTNLdM6jQm",
+	"jgIqkyykZv0sjTFdJRk3zWqSCrABr4zeAvFjxGRkw399i5999I2OFoygDdk2K4hr9+SOKvYCtgmMBtz8",
+	"YSxsLPYYtjG1pjqbrghccr2ltFzjSIZmoGVtSKd6EH3J27jNnBtll1SIilO5mWK33yAAd7IOH4gBdKJZ",
+	"oJJbpN8Qnmyc3YpdRKaUzxuZ9IrMQAJxg8fkel55+VZA9bBcYy1jcGnMKqSaz4kqk4zQSiWfiTJPCQdI",
+	"iTFMuHlyay+GO/8qqXp1sYsMZ0euEGQC6ynfH3gDGmsQuJFt/sjRo9YY0bZ0ipOGt9L0+zQEvPVAR9UU",
+	"QTG+JQBWa4LeHL18HUhXqrIBVoEjpZBdsryqwGMAvapg3KrHYMyk0gQfqKpmMCF+2bvRoOcvw699jLCM",
+	"gvaHP7yAa3pK5ySDvAi+5+cKGkBLGfQnaPZihYHPme+3xqtbGJdmuiXI7h2IS3n1GGSx3vRUJOrg7dmH",
+	"/jTdbBo4D6Kdr1pTEDtLWQireHYOgLS5js4hAVbozgFpzlTWUXHsxr3dwtoYuATFlvP52jUI9Id0Wu7S",
+	"IXlG6acNHU9zxf8SZairWiNBiRzdEGMN8spMImVZqVNdLf4uSs85jEvVOQW5kfqypHYvMKPh4d7L/b3r",
+	"fetrHb7ee7G/B/vLntbl5G/nMjy837u83Kt/XV7u7/8vvER7377ir7+tN7B3DMX6za01qHfzjFPM+G6v",
+	"qajutxpSrZBH5ivtaQZ5bOJzfteqp/iQfVrtWC/SLdFuDFJCelVybUXslu95j/GVGLcktuQVmAORb5sE",
+	"ISSxaoSVqfhOWwJW16DGGvHq4+goZ1NfptIy7+aSmQWbuIsdsaR7r4LJ3fTO9sqAthqIVqTIKSczH8bA",
+	"PNt+kFku1CysIdnl5GKFZEqMnmhWMcvmzi9qa7Lw7/6Pu82xTnELlqGXnOyrjssi7UwDjSPoyukxddMZ",
+	"FHYPDcz3QPCkX8+05PptLHoNq1sp2nmxGK6X8OeV4dZVGKildscNt0Py6Pqqm8qH1EW1ceWC2zlyVAt4",
+	"KgXor9c02vL32jSCNYqAyBcMrbQQURyZJVObFEzLlNm/MAUm7EG98GTXwfDCYnPVsOK1IEpMwfFmZdh0",
+	"YTVudUpgWuh5lamAtR+rFpt/fHsXhdPoF1IYsIA9XI2z/cjNwvANg98HjuUC3QFdkauikW06NjQjft1y",
+	"7Lo5ml1LgR2bBTgG1wHwnl03clJetBVV7hgxbQAuRFMNJTMk2zIhNYo2m1439i7rmFxDQksFzRigs6CN",
+	"EDE20ENkK1x4qVclw80o04xPrhqpf4byq8t15CdlKhG34MI81RPOhRpHsuTc3rOBF/u3i73Uel8URxwg",
+	"VVeVuw6Z1LTIQTsfmPv7asZ0dlW5ma0NOHY1TYmxN/Ic0jBTqrxRXWhoqdxxLSU1nzWacAZJ1xLhRHAO",
+	"rcUrCPdW3+6YGpm/pTR5yNJEn/i8mpIHVQb7klpJ1Y2yCiSVmFlCUsFhq8B25f4M+4KZISb0/wpNroG4",
+	"UwiqhxpokkGoAq3hD6e1O5yMpZguquhtxagut7k+z8bp1RPHiwhWQ6w6zQ0lnBapP7LONuhuAmyjjuSH",
+	"bV/rJ4csD+YyM7jUuYZXGwUiTEat7mwWLpHgQl/ZHkrbk3nhI9ZrtRF8aH2ygKz9hVt475Y8dVtqx/b5",
+	"UEnyNvaSOZ5KCK+prOxuM4WsoCrkZyFc20P+yDfaOWa9tsZop1T7Ku2oJdLmnmgWYWSUp3lLVk+lGQ0H",
+	"/l9DQRpsNA39gtp2ugPn0IZ3b40+SJ2buIYdsm2NKwpKzSSTnLKpLXwWHJpcc70u8LlS9xpsyCufLSUu",
+	"Ya500lrJoCApJdPzCwMJ7/hjLa3QyNuzD+QG5jEZ5aAzuLosB4MXCUvxf/9TQSJB20t1zzsUQ0AlyHod",
+	"mdaF7X/D+FgEEipdjbaUDBQRpUa3Ts/nUHpT1xVNm2d/eX92TmgihVKYhiknlDOFyTrPVGWkUZ4SdF4q",
+	"7x4iKUv7l/ySP3/+jua5MdSePycXwFMzjNs2oYqM3pY6E5J9wzFPyN9xS8SC4///3/836pPRXQ8zu0cY",
+	"k7ZEhBfsZFM6x6RaQvkltzYr9pIa3fUsqame4Pl8RKZU3iiSQsKUUSKdIuI28Qz7V+Fg2OOK3kCfvCUj",
+	"a++O8KYCbBqUz5vN3NQl93v2PkQF+fiEGLq37a1sHqoiR4MjBxMMA6rnz1HNGLU1AxuRPR+Y3O+TkTlk",
+	"7ElkHWMxGdksFQT/yEYjv3x1qStE0bl1lPXJJ3HJXT85CQVQNLgxOmhhMKOKYPKqXdx7D6Hnz8ne6Oy3",
+	"i88jcg25mNVm+r6Nsze6a2EjK72u4x2zE+VUYX+A9AQbdM0y4Jfc2jpT3wDvaHhok2qbQ2DGtLiFlAju",
+	"UUsCNabH8+eIAQqPzSDYaKnr3+ikzhi2uDKhjJMJu3X4hHccjMZCksMj7BukXEMz3xTykttgrO0EZluZ",
+	"xbYRmV8uti9L2XgMUrllntEJGGBiyhEl1kI/bbZqtJ2f7HEfHx4f7xvdM1U22xEIhztNjKZsx7NOE0NQ",
+	"R4dvXBfLRruxkUtIRpx1cPG9zrBtm+2sYFHBqLeU5aUEW41U6sxorAnVYFua5SwBbtUW1y3vbWHU2N5h",
+	"fxC5bE1kPOrk4GA2m/Up3u4LOTlw76qDjx/e/fTp4id8pw7rWn7U8E2eRMP+wD4iCuC0YNFJ9KI/6L/A",
+	"3hU6Q356kAHNdfYtOvl+H0cHU9CSJcr9Mpg197duhwe0YD3f+GcCyPwrHvEhRQ+U0rb0CTXxRqfNL2EZ",
+	"Vz9Se1E2PmmbKt5/XWoOeDgYPFj/s0ZfpEALtN84VE1MG+3LfE7v2nZk5hk3pHPfhF+ottZoThhHqpxO",
+	"qZw7UGMJlm29auSPzoBJ25YCLSQ6Uc22SY7zm0sBb+RXo1MLpcMBDBwU2SWWt2KKMHmLaK9R62mIOST/",
+	"FaaBLIcLMsKhUPQu4o5t7OEK57oiz1KnVIsbyOr+LtKHa4tXV/bdLypgri5sCR+HDzbxYteTlq58hkUh",
+	"A2PadydZQtAdeub9MKLapVsOuiVWYuZyk+EcfL+B+b1FTSzZDNSIuy4TPkGGKR0T12KuT87NH4xPjOC0",
+	"4irJKJ/Y9FXv+l7ER3ylxsdHZjXtnRZxBwZ4/ejHD8NuquNhrBBjoOvrjQPSLi1f61aF91/dwbvCKXXw",
+	"HfH4viFx1jAn7PVrVWA9j4kShuEYqmAKdSyDCR9slx6s1c/FZGKtxsWjfy9mPBc09QU6nU7/GysWD7+y",
+	"SK8Zp9j/N9CVOhBat5PHhJJvrFii5Hd27t57pgqhmCfqdR21z6GQvfdsAiEef/GPt73Dl6+8pvmNFU5d",
+	"fvlisL+hpfbOWOmsu+jky9cmjnroG93TVpVXdXTXc+RtgluHBsmNNK3R2GPNIipvh8C23dM6FF7X4PpV",
+	"W1emln6BFZ7nlPeKOl86LIHPUX81xlJsa/MAijWcy6ev5tRv6BHkoE/y3koQPhy3XJh2uVUU9ogqQBIb",
+	"XUFY2dSth+CdOD6ZWUN3MVE6FbUWZr0oHiUb3twGc12KCVfyrhl4b1Wwq049YbReajLukxq2gq6NMRoV",
+	"fBG0v9I5uQY08TjBVjM0xwga5ozAXZFjaM5STGgV3odYL+MhQ49Kz9EEMpwWDYjQElx8cltQ1IHK/16W",
+	"SzMr5CmbLh7VY8KBSkNKVU9MdAs0aKiZNdJORKHEilab5m2SQLGQK1H3OjGm++EQmYd3NtngBHqhXJ4b",
+	"U4QqVC2XA13ciPucKUjjut70kpvh+EqHIPK2Szl27ft6Q0ZV5t6IlDwHpS75aLEI3Pq3QFvfwyIj+Znl",
+	"cF6VVT1VY2uhDfkmIXP4V3Q/t4gD6elSa/OGc+0vbmr+w+RoUKEmhB3orqK2JSl2oKqcmxYqJGe/XXyu",
+	"szQWP0gyLZW27TQ1xV4EhJLfzz96FX5KdZLZVrlGJ7yBOaQkEdMp01Pg+rRqaMvUJU/BF34HaMGmBjXE",
+	"6mNgs8s/+ovVpS2lwenSx22woz/jTY+pPcuH0KN+Zq4bRhUicU2EANvNN1KBHhAVv7P0vlWr+gV0zQtD",
+	"Z7F+m43sxx8EzUXWDAw8mAjsxN0bWdBfQ1A8cLn1SNY7j9wmmP8+rz8TZWO7OqMc+7fYiFAzirF3NHhB",
+	"RmNRyh7MQY32T4lebkxlB6m6UtnvG5Gj4eElH6H1lVGV9aZMTV3sxcUe3CerCIeZWUtOeYh12M7zu0tS",
+	"97mjxxKhVWP87QXoVqhefW/kx1HeQZBQmwPvuLmr4/boX8UZLf43Q5He6liiijAHOLAx7YdC3SUHNo79",
+	"MKjwr2NBfzCdpZI22JDXfs254PdeMmo04knJ209oRw59ULc1bjV/f7KPrMB31YPGUq9OY5wUx66DtNL1",
+	"Lg/ZihjUWzAVV9NK1maQPAVLsG4t/UTtwEVp90xVObkxEXkKWKf7Y5bgI0g/+yWARxJ+ltB0Vaecllgs",
+	"BNbt5xvzLNIEdpdOn6oEqntfb6/5/lWszkLOVmR538P1HFWIqeA6U2Sv/jbH/mOIoyoP/HEEkm3D+6FO",
+	"Nn9auBFsF/z00MQtb2NfwRpbXq3Dll1Foy8leBxc8b2RnyofafZufnooco45ovZ7OYJrKfIc5DPV7Pxs",
+	"2xNXnaIdshwe773Y36Nb40sLbhR1J8E2A3enWGbH2IybIqBuXLBvUH2945Rw4b8/2X8oq3nmmnnccPSu",
+	"2g/WNXSLxUjixqDho5vW67JtcsZvFpNtYtS8bW8+hKNrv7c+CecG5lXaTSnz1qSbZk/CB3EGP1IWTHOd",
+	"LVFzA7onlfVSxapTH9beKmjt8G+9SCh8k8WHlweuz+HTFAbNJoxPTxjg6upvp9UJr03FAYNH3ZWENkRw",
+	"/RaDKTLeCWSm9X2Jc8qfKTIy3HjUJy5yTiWQa1HyVK0yCiNBfD7BY4mPnPI2suYwM/YguuEeVGKsRvKf",
+	"lrlpSzMfh8axZc2TJXLfUOcpantjjFbVqMN0htlKtqdMbQgcPY7ZKEGV00dDCjP2f3cv5kfQDQ4sSxdv",
+	"fzCGK0HL+WMdgJbzR4D/v8S7/4sggjv6qNtSGMaL1eqkWa3+MCdT1da1OpCxcvoxBVlVFdjidzVLrGql",
+	"Yp+xLGRafTKISVue1Y8ewcuKPnzGCX5WtKr2fEIyD4/w4Ltd2v2B71zwQ+S22SNva6vPqM7WutTsWj7b",
+	"DwY9LYm5VHf7FAWnsWd8rWBVu6uwcwGhxHa1QPr4AX7QqMtv5QEX7plH5AKNvgIBPvDhcYkeU+zQ5PCt",
+	"fxY7j3XNUG3S+yKYD76bRd8fYJOIAIkGUq1dY4fdigWabYDW0KlZzYXnbY92xs1voLdYLr73xCnhBsmZ",
+	"IhPxMPnImEdTN29ykU20YqZYulkJ3DFlORGSXANhvGKn3ZOUF5P262LsL1/NSdivSNhTrysZTw4Ohoev",
+	"+4P+oD88OR4cD5D9uZmXTdX3wQpq++HYxS+96Qym/RqlKqm1mruMnQILEEUOWK+cwrJ3sDFOzWtWB8KP",
+	"0Yhijl/DaXzGBmlqzyePmsUe2poJN2bl4AkP2UKhjQH88ay+72q/8WVnTuAC3Bv9hfqc0AD/wOpPnygv",
+	"WYJ4aquNqncr0lJGYv9XAAAA//8=",
+}
+
+// decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
+// after base64-decoding and flate-decompressing the embedded blob.
+func decodeSpec() ([]byte, error) {
+	encoded := strings.Join(swaggerSpec, "")
+	compressed, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("error base64 decoding spec: %w", err)
+	}
+	zr := flate.NewReader(bytes.NewReader(compressed))
+	var buf bytes.Buffer
+	if _, err := buf.ReadFrom(zr); err != nil {
+		return nil, fmt.Errorf("read flate: %w", err)
+	}
+	if err := zr.Close(); err != nil {
+		return nil, fmt.Errorf("close flate reader: %w", err)
+	}
+
+	return buf.Bytes(), nil
+}
+
+var rawSpec = decodeSpecCached()
+
+// a naive cache of the decoded OpenAPI spec
+func decodeSpecCached() func() ([]byte, error) {
+	data, err := decodeSpec()
+	return func() ([]byte, error) {
+		return data, err
+	}
+}
+
+// Constructs a synthetic filesystem for resolving external references when loading openapi specifications.
+func PathToRawSpec(pathToFile string) map[string]func() ([]byte, error) {
+	res := make(map[string]func() ([]byte, error))
+	if len(pathToFile) > 0 {
+		res[pathToFile] = rawSpec
+	}
+
+	return res
+}
+
+// GetSpec returns the OpenAPI specification corresponding to the generated
+// code in this file. External references in the spec are resolved through
+// PathToRawSpec; externally-referenced files must be embedded in their
+// corresponding Go packages (via the import-mapping feature). URL-based
+// external refs are not supported.
+func GetSpec() (swagger *openapi3.T, err error) {
+	resolvePath := PathToRawSpec("")
+
+	loader := openapi3.NewLoader()
+	loader.IsExternalRefsAllowed = true
+	loader.ReadFromURIFunc = func(loader *openapi3.Loader, url *url.URL) ([]byte, error) {
+		pathToFile := url.String()
+		pathToFile = path.Clean(pathToFile)
+		getSpec, ok := resolvePath[pathToFile]
+		if !ok {
+			err1 := fmt.Errorf("path not found: %s", pathToFile)
+			return nil, err1
+		}
+		return getSpec()
+	}
+	var specData []byte
+	specData, err = rawSpec()
+	if err != nil {
+		return
+	}
+	swagger, err = loader.LoadFromData(specData)
+	if err != nil {
+		return
+	}
+	return
+}
+
+// GetSpecJSON returns the raw JSON bytes of the embedded OpenAPI
+// specification: decompressed but not unmarshaled. External references
+// are not resolved here; the bytes are the spec exactly as embedded by
+// codegen. The result is cached at package init time, so repeated calls
+// are cheap.
+func GetSpecJSON() ([]byte, error) {
+	return rawSpec()
+}
+
+// GetSwagger returns the OpenAPI specification corresponding to the
+// generated code in this file.
+//
+// Deprecated: GetSwagger predates kin-openapi renaming openapi3.Swagger
+// to openapi3.T. Use [GetSpec] instead. This wrapper is retained for
+// backwards compatibility.
+func GetSwagger() (*openapi3.T, error) {
+	return GetSpec()
 }

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -66,6 +68,18 @@ func orDefault[T comparable](v, d T) T {
 type Caller struct {
 	Key   string // id of the key, for the access log and the scope of idempotency
 	Actor dsr.Actor
+
+	fingerprint []byte
+}
+
+// Fingerprint is a key for keyed hashes of what this caller sent. It comes from the secret of its token, which is not
+// stored, so that such a hash can be compared but nobody who reads the database can try values against it.
+func (c *Caller) Fingerprint() []byte { return c.fingerprint }
+
+func fingerprintKey(secret string) []byte {
+	h := hmac.New(sha256.New, []byte(secret))
+	h.Write([]byte("lethe/fingerprint/1"))
+	return h.Sum(nil)
 }
 
 // Authenticate returns who a token belongs to. CodeUnauthenticated, or *Throttled; errors of the Store pass. A failure
@@ -100,7 +114,7 @@ func (g *Guard) Authenticate(ctx context.Context, token dsr.Secret, from netip.A
 		}
 		g.forget(m.key.ID)
 	}
-	return &Caller{Key: m.key.ID, Actor: m.key.actor()}, nil
+	return &Caller{Key: m.key.ID, Actor: m.key.actor(), fingerprint: fingerprintKey(secret)}, nil
 }
 
 func (k *Key) actor() dsr.Actor {
@@ -179,4 +193,22 @@ func (g *Guard) throttle(key string, now time.Time) error {
 		return &Throttled{After: wait}
 	}
 	return nil
+}
+
+// Admit is for calls that need no key, such as a one-time link: *Throttled when the address is locked.
+func (g *Guard) Admit(ctx context.Context, from netip.Addr) error {
+	now := g.c.Now()
+	m, err := g.recall(ctx, memoKey{address: addressSubject(from)}, now)
+	if err != nil {
+		return err
+	}
+	if now.Before(m.locked) {
+		return &Throttled{After: m.locked.Sub(now)}
+	}
+	return nil
+}
+
+// Failed counts a failure, such as a wrong one-time link, against an address.
+func (g *Guard) Failed(ctx context.Context, from netip.Addr) error {
+	return g.failed(ctx, nil, addressSubject(from), g.c.Now())
 }
