@@ -61,15 +61,15 @@ type Copy struct {
 
 // Receipt is what one Task did. It holds no personal data.
 type Receipt struct {
-	Request  string
-	System   string
-	Lines    []ReceiptLine
-	Residue  int64
+	Request string
+	System  string
+	Lines   []ReceiptLine
+	Residue int64
 	// Unsearched lists "system.entity.field" of free text that was not searched; set in the locate phase, whose Lines
 	// are what was found.
 	Unsearched []string `json:"Unsearched,omitempty"`
-	Started  time.Time
-	Finished time.Time
+	Started    time.Time
+	Finished   time.Time
 }
 
 // ReceiptLine counts the rows of one Entity that were handled by one Method.

@@ -75,7 +75,9 @@ func (p *Plan) Hash() string {
 
 // Drift compares the approved Plan with what was located just before its Run and returns stable codes of every
 // difference that needs a new approval: "identifier", "map", "new:SYSTEM.ENTITY.METHOD", "count:SYSTEM.ENTITY.METHOD".
-// Fewer rows, or a line that is gone, is not drift. It returns nil when there is none.
+// Fewer rows, or a line that is gone, is not drift; neither is deleting a row that was to be released: its other owners
+// were erased in the meantime, and the approval of a shared row's release covers its deletion as the last owner goes.
+// Drift returns nil when there is none.
 func (p *Plan) Drift(now *Plan, b Bounds) []string {
 	var codes []string
 	if p.MapHash != now.MapHash {
@@ -96,7 +98,13 @@ func (p *Plan) Drift(now *Plan, b Bounds) []string {
 			continue
 		}
 		name := l.System + "." + l.Entity + "." + string(l.Method)
-		switch was, ok := planned[l.key()]; {
+		was, ok := planned[l.key()]
+		if l.Method == Delete {
+			shared := planned[PlanLine{System: l.System, Entity: l.Entity, Method: Release}.key()]
+			was.Count += shared.Count
+			ok = ok || shared.Count > 0
+		}
+		switch {
 		case !ok:
 			codes = append(codes, "new:"+name)
 		case l.Count > b.Most(was.Count):

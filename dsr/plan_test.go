@@ -16,6 +16,7 @@ func plan() *dsr.Plan {
 		Lines: []dsr.PlanLine{
 			{System: "shop", Entity: "orders", Method: dsr.Keep, Count: 5, Exception: &dsr.Exception{Article: "17(3)(b)"}},
 			{System: "shop", Entity: "customers", Method: dsr.Delete, Count: 1},
+			{System: "shop", Entity: "messages", Method: dsr.Release, Count: 2},
 		},
 	}
 }
@@ -63,6 +64,18 @@ func TestDrift(t *testing.T) {
 		"new method": {
 			func(p *dsr.Plan) { p.Lines[1].Method = dsr.Anchor },
 			[]string{"new:shop.customers.anchor"},
+		},
+		"released row lost its other owners": {
+			func(p *dsr.Plan) {
+				p.Lines = append(p.Lines, dsr.PlanLine{System: "shop", Entity: "messages", Method: dsr.Delete, Count: 102})
+			},
+			nil,
+		},
+		"more than was released": {
+			func(p *dsr.Plan) {
+				p.Lines = append(p.Lines, dsr.PlanLine{System: "shop", Entity: "messages", Method: dsr.Delete, Count: 103})
+			},
+			[]string{"count:shop.messages.delete"},
 		},
 		"new but empty": {func(p *dsr.Plan) { p.Lines[1].Method, p.Lines[1].Count = dsr.Anchor, 0 }, nil},
 		"identifier":    {func(p *dsr.Plan) { p.Commitments = append(p.Commitments, "c") }, []string{"identifier"}},
