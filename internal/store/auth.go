@@ -69,8 +69,8 @@ func (s *Store) InsertFirstKey(ctx context.Context, k auth.Key) (ok bool, err er
 			}
 		}
 		var n int64
-		if err := t.db.Model(&keyRow{}).Count(&n).Error; err != nil {
-			return typed(err)
+		if err := t.scan(&n, "SELECT count(*) FROM api_keys"); err != nil {
+			return err
 		}
 		if ok = n == 0; !ok {
 			return nil
@@ -82,10 +82,10 @@ func (s *Store) InsertFirstKey(ctx context.Context, k auth.Key) (ok bool, err er
 
 func (t *tx) insertKey(k *auth.Key) error {
 	new := principalRow{ID: k.Principal, System: k.System, CreatedAt: stamp(k.CreatedAt)}
-	if err := create(t.db.Clauses(clause.OnConflict{DoNothing: true}), []principalRow{new}); err != nil {
+	if err := create(t, []principalRow{new}, clause.OnConflict{DoNothing: true}); err != nil {
 		return err
 	}
-	principal, err := take[principalRow](t.db.Where("id = ?", k.Principal), "principal")
+	principal, err := take[principalRow](t, t.db.Where("id = ?", k.Principal), "principal")
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (t *tx) insertKey(k *auth.Key) error {
 		CreatedBy: k.CreatedBy, CreatedAt: stamp(k.CreatedAt), ExpiresAt: stampPtr(k.ExpiresAt),
 		RevokedAt: stampPtr(k.RevokedAt), LastUsed: stampPtr(k.LastUsed),
 	}
-	if err := create(t.db, []keyRow{row}); err != nil {
+	if err := create(t, []keyRow{row}); err != nil {
 		return err
 	}
 	return t.AppendLeaves(ledger.Leaf{
@@ -117,7 +117,7 @@ func (s *Store) Key(ctx context.Context, id string) (k *auth.Key, err error) {
 }
 
 func (t *tx) key(id string) (*auth.Key, error) {
-	row, err := take[keyRow](t.db.Where("id = ?", id), "key")
+	row, err := take[keyRow](t, t.db.Where("id = ?", id), "key")
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (t *tx) keysOf(rows []keyRow) ([]auth.Key, error) {
 	for i, w := range rows {
 		ids[i] = w.Principal
 	}
-	principals, err := find[principalRow](t.db.Where("id IN ?", ids))
+	principals, err := find[principalRow](t, t.db.Where("id IN ?", ids))
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (t *tx) keysOf(rows []keyRow) ([]auth.Key, error) {
 // Keys implements [auth.Store].
 func (s *Store) Keys(ctx context.Context, after string, limit int) (ks []auth.Key, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
-		rows, err := find[keyRow](t.db.Where("id > ?", after).Order("id").Limit(limit))
+		rows, err := find[keyRow](t, t.db.Where("id > ?", after).Order("id").Limit(limit))
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -186,8 +186,7 @@ func (s *Store) RevokeKey(ctx context.Context, id, by string, at time.Time) (k *
 // TouchKey implements [auth.Store].
 func (s *Store) TouchKey(ctx context.Context, id string, at time.Time) error {
 	return s.inTx(ctx, func(t *tx) error {
-		_, err := t.exec("UPDATE api_keys SET last_used = ? WHERE id = ?", stamp(at), id)
-		return err
+		return t.write(nil, "UPDATE api_keys SET last_used = ? WHERE id = ?", stamp(at), id)
 	})
 }
 
@@ -195,7 +194,7 @@ func (s *Store) TouchKey(ctx context.Context, id string, at time.Time) error {
 func (s *Store) FailuresOf(ctx context.Context, subjects ...string) (map[string]auth.Failures, error) {
 	of := make(map[string]auth.Failures)
 	err := s.inTx(ctx, func(t *tx) error {
-		rows, err := find[failureRow](t.db.Where("subject IN ?", subjects))
+		rows, err := find[failureRow](t, t.db.Where("subject IN ?", subjects))
 		for _, w := range rows {
 			of[w.Subject] = w.failures()
 		}
@@ -215,7 +214,7 @@ func (s *Store) AddFailure(
 	}
 	err = s.inTx(ctx, func(t *tx) error {
 		var rows []failureRow
-		err := t.db.Raw(`INSERT INTO auth_failures AS f (subject, count, since, locked_until) VALUES (?, 1, ?, ?)
+		err := t.scan(&rows, `INSERT INTO auth_failures AS f (subject, count, since, locked_until) VALUES (?, 1, ?, ?)
 			ON CONFLICT (subject) DO UPDATE SET
 				count = CASE WHEN f.since < ? THEN 1 ELSE f.count + 1 END,
 				since = CASE WHEN f.since < ? THEN excluded.since ELSE f.since END,
@@ -223,9 +222,9 @@ func (s *Store) AddFailure(
 					WHEN f.since < ? THEN excluded.locked_until
 					WHEN f.count + 1 >= ? THEN ?
 					ELSE f.locked_until END
-			RETURNING *`, subject, at, first, from, from, from, limit, until).Scan(&rows).Error
+			RETURNING *`, subject, at, first, from, from, from, limit, until)
 		if err != nil {
-			return typed(err)
+			return err
 		}
 		f = rows[0].failures()
 		return nil
@@ -236,8 +235,7 @@ func (s *Store) AddFailure(
 // ClearFailures implements [auth.Store].
 func (s *Store) ClearFailures(ctx context.Context, subjects ...string) error {
 	return s.inTx(ctx, func(t *tx) error {
-		_, err := t.exec("DELETE FROM auth_failures WHERE subject IN ?", subjects)
-		return err
+		return t.write(nil, "DELETE FROM auth_failures WHERE subject IN ?", subjects)
 	})
 }
 
@@ -245,8 +243,7 @@ func (s *Store) ClearFailures(ctx context.Context, subjects ...string) error {
 func (s *Store) PurgeFailures(ctx context.Context, before time.Time) error {
 	before = stamp(before)
 	return s.inTx(ctx, func(t *tx) error {
-		_, err := t.exec("DELETE FROM auth_failures WHERE since < ? AND (locked_until IS NULL OR locked_until < ?)",
+		return t.write(nil, "DELETE FROM auth_failures WHERE since < ? AND (locked_until IS NULL OR locked_until < ?)",
 			before, before)
-		return err
 	})
 }

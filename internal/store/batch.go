@@ -2,6 +2,7 @@ package store
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -12,33 +13,54 @@ import (
 var schemas sync.Map
 
 // updateBatch writes columns of many rows in one statement, matching by key; guard is a further condition on t (the
-// table) and v (the new values, as column1, column2 … in the order of key and columns). It returns how many rows it
-// changed. set adds assignments.
+// table) and v (the new values, as column1, column2 … in the order of key and columns). check is given the number of
+// rows that all of it changed.
 //
 //	UPDATE t SET a = v.column2 FROM (VALUES (?, ?), (?, ?)) AS v WHERE t.id = v.column1
-func updateBatch[R schema.Tabler](t *tx, rows []R, key string, columns []string, set, guard string) (int64, error) {
+func updateBatch[R schema.Tabler](
+	t *tx, rows []R, key string, columns []string, guard string, check func(changed int64) error,
+) error {
 	var changed int64
-	for len(rows) > 0 {
-		n := min(len(rows), batchSize)
-		c, err := updateOnce(t, rows[:n], key, columns, set, guard)
+	chunks := (len(rows) + batchSize - 1) / batchSize
+	for chunk := range slices.Chunk(rows, batchSize) {
+		chunks--
+		last := chunks == 0
+		sql, args, err := updateStatement(t, chunk, key, columns, guard)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		changed += c
-		rows = rows[n:]
+		err = t.write(func(n int64) error {
+			changed += n
+			if last {
+				return check(changed)
+			}
+			return nil
+		}, sql, args...)
+		if err != nil {
+			return err
+		}
 	}
-	return changed, nil
+	return nil
 }
 
-func updateOnce[R schema.Tabler](t *tx, rows []R, key string, columns []string, set, guard string) (int64, error) {
+// all is a check that every one of n rows was changed.
+func all(n int, otherwise error) func(int64) error {
+	return func(changed int64) error {
+		if changed != int64(n) {
+			return otherwise
+		}
+		return nil
+	}
+}
+
+func updateStatement[R schema.Tabler](t *tx, rows []R, key string, columns []string, guard string) (string, []any, error) {
 	mapping, err := schema.Parse(&rows[0], &schemas, schema.NamingStrategy{})
 	if err != nil {
-		return 0, typed(err)
+		return "", nil, typed(err)
 	}
-	all := append([]string{key}, columns...)
-	fields := make([]*schema.Field, len(all))
-	for i, c := range all {
-		fields[i] = mapping.FieldsByDBName[c]
+	fields := []*schema.Field{mapping.FieldsByDBName[key]}
+	for _, c := range columns {
+		fields = append(fields, mapping.FieldsByDBName[c])
 	}
 	var sql strings.Builder
 	sql.WriteString("UPDATE " + mapping.Table + " AS t SET ")
@@ -48,8 +70,8 @@ func updateOnce[R schema.Tabler](t *tx, rows []R, key string, columns []string, 
 		}
 		sql.WriteString(quote(c) + " = v." + position(i+2))
 	}
-	sql.WriteString(set + " FROM (VALUES ")
-	args := make([]any, 0, len(rows)*len(all))
+	sql.WriteString(" FROM (VALUES ")
+	args := make([]any, 0, len(rows)*len(fields))
 	for i := range rows {
 		row := reflect.ValueOf(&rows[i]).Elem()
 		for j, f := range fields {
@@ -73,7 +95,7 @@ func updateOnce[R schema.Tabler](t *tx, rows []R, key string, columns []string, 
 		sql.WriteString(")")
 	}
 	sql.WriteString(") AS v WHERE t." + quote(key) + " = v.column1" + guard)
-	return t.exec(sql.String(), args...)
+	return sql.String(), args, nil
 }
 
 func quote(column string) string { return `"` + column + `"` }

@@ -52,7 +52,7 @@ func (t *tx) AppendLeaves(ls ...ledger.Leaf) error {
 		}
 		rows[i] = leafRow{At: l.At, Leaf: leaf, Salt: salt}
 	}
-	return create(t.db, rows)
+	return create(t, rows)
 }
 
 // canonical is JSON whose keys have one order and whose text is not escaped for HTML.
@@ -73,7 +73,7 @@ func (t *tx) AddSuppressions(ss ...engine.Suppression) error {
 			Systems: s.Systems, ErasedAt: stamp(s.ErasedAt), Expires: stamp(s.Expires),
 		}
 	}
-	return create(t.db.Clauses(clause.OnConflict{DoNothing: true}), rows)
+	return create(t, rows, clause.OnConflict{DoNothing: true})
 }
 
 // CommitmentKeysInUse returns the ids of the keys that a suppression or an identifier of a Request was committed
@@ -81,8 +81,7 @@ func (t *tx) AddSuppressions(ss ...engine.Suppression) error {
 func (s *Store) CommitmentKeysInUse(ctx context.Context) ([]string, error) {
 	var ids []string
 	err := s.inTx(ctx, func(t *tx) error {
-		return typed(t.db.Raw("SELECT key_id FROM suppressions UNION SELECT key_id FROM identifiers ORDER BY 1").
-			Scan(&ids).Error)
+		return typed(t.scan(&ids, "SELECT key_id FROM suppressions UNION SELECT key_id FROM identifiers ORDER BY 1"))
 	})
 	return ids, err
 }

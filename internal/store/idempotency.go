@@ -29,7 +29,7 @@ func (s *Store) ClaimIdempotency(ctx context.Context, key, fingerprint string, n
 			held, answer = fingerprint, nil
 			return nil
 		}
-		row, err := take[idempotencyRow](t.db.Where("key = ?", key), "idempotency key")
+		row, err := take[idempotencyRow](t, t.db.Where("key = ?", key), "idempotency key")
 		if err != nil {
 			return err
 		}
@@ -42,26 +42,21 @@ func (s *Store) ClaimIdempotency(ctx context.Context, key, fingerprint string, n
 // FinishIdempotency implements the API's IdempotencyStore.
 func (s *Store) FinishIdempotency(ctx context.Context, key string, answer []byte, expires time.Time) error {
 	return s.inTx(ctx, func(t *tx) error {
-		n, err := t.exec("UPDATE idempotency SET answer = ?, expires = ? WHERE key = ?", answer, stamp(expires), key)
-		if err == nil && n == 0 {
-			return notFound("idempotency key")
-		}
-		return err
+		return t.write(all(1, notFound("idempotency key")),
+			"UPDATE idempotency SET answer = ?, expires = ? WHERE key = ?", answer, stamp(expires), key)
 	})
 }
 
 // DropIdempotency implements the API's IdempotencyStore.
 func (s *Store) DropIdempotency(ctx context.Context, key string) error {
 	return s.inTx(ctx, func(t *tx) error {
-		_, err := t.exec("DELETE FROM idempotency WHERE key = ?", key)
-		return err
+		return t.write(nil, "DELETE FROM idempotency WHERE key = ?", key)
 	})
 }
 
 // PurgeIdempotency implements the API's IdempotencyStore.
 func (s *Store) PurgeIdempotency(ctx context.Context, before time.Time) error {
 	return s.inTx(ctx, func(t *tx) error {
-		_, err := t.exec("DELETE FROM idempotency WHERE expires < ?", stamp(before))
-		return err
+		return t.write(nil, "DELETE FROM idempotency WHERE expires < ?", stamp(before))
 	})
 }

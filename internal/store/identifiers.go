@@ -35,7 +35,7 @@ func (t *tx) AddIdentifiers(ids ...engine.SealedIdentifier) error {
 			KeyID: s.KeyID, Commitment: s.Commitment,
 		}
 	}
-	return create(t.db.Clauses(clause.OnConflict{DoNothing: true}), rows)
+	return create(t, rows, clause.OnConflict{DoNothing: true})
 }
 
 func (t *tx) IdentifiersOf(requests ...string) (map[string][]engine.SealedIdentifier, error) {
@@ -43,7 +43,7 @@ func (t *tx) IdentifiersOf(requests ...string) (map[string][]engine.SealedIdenti
 	if len(requests) == 0 {
 		return of, nil
 	}
-	rows, err := find[identifierRow](t.db.Where("request IN ?", requests).Order("id"))
+	rows, err := find[identifierRow](t, t.db.Where("request IN ?", requests).Order("id"))
 	for _, w := range rows {
 		of[w.Request] = append(of[w.Request], engine.SealedIdentifier{
 			Request: w.Request, Name: w.Name, Origin: w.Origin, Source: w.Source, Ciphertext: w.Ciphertext,
@@ -59,7 +59,7 @@ func (t *tx) PutDataKey(request string, wrapped []byte) error {
 		Columns:   []clause.Column{{Name: "request"}},
 		DoUpdates: clause.AssignmentColumns([]string{"wrapped"}),
 	}
-	return create(t.db.Clauses(c), []dataKeyRow{{Request: request, Wrapped: wrapped}})
+	return create(t, []dataKeyRow{{Request: request, Wrapped: wrapped}}, c)
 }
 
 // DataKeys leaves out Requests that are forgotten.
@@ -68,7 +68,7 @@ func (t *tx) DataKeys(requests ...string) (map[string][]byte, error) {
 	if len(requests) == 0 {
 		return keys, nil
 	}
-	rows, err := find[dataKeyRow](t.db.Where("request IN ?", requests))
+	rows, err := find[dataKeyRow](t, t.db.Where("request IN ?", requests))
 	for _, w := range rows {
 		keys[w.Request] = w.Wrapped
 	}
@@ -79,9 +79,8 @@ func (t *tx) Forget(requests ...string) error {
 	if len(requests) == 0 {
 		return nil
 	}
-	if _, err := t.exec("DELETE FROM data_keys WHERE request IN ?", requests); err != nil {
+	if err := t.write(nil, "DELETE FROM data_keys WHERE request IN ?", requests); err != nil {
 		return err
 	}
-	_, err := t.exec("UPDATE identifiers SET ciphertext = NULL WHERE request IN ? AND ciphertext IS NOT NULL", requests)
-	return err
+	return t.write(nil, "UPDATE identifiers SET ciphertext = NULL WHERE request IN ? AND ciphertext IS NOT NULL", requests)
 }

@@ -37,11 +37,11 @@ func (t *tx) PutMap(hash string, yaml []byte, at time.Time) (int, error) {
 		return 0, err
 	}
 	version := latest.Version + 1
-	return version, create(t.db, []mapRow{{Version: version, Hash: hash, YAML: yaml, At: stamp(at)}})
+	return version, create(t, []mapRow{{Version: version, Hash: hash, YAML: yaml, At: stamp(at)}})
 }
 
 func (t *tx) Map(version int) (*engine.StoredMap, error) {
-	row, err := take[mapRow](t.db.Where("version = ?", version), "data map")
+	row, err := take[mapRow](t, t.db.Where("version = ?", version), "data map")
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (t *tx) Map(version int) (*engine.StoredMap, error) {
 }
 
 func (t *tx) LatestMap() (*engine.StoredMap, error) {
-	row, err := take[mapRow](t.db.Order("version DESC"), "data map")
+	row, err := take[mapRow](t, t.db.Order("version DESC"), "data map")
 	if err != nil {
 		return nil, err
 	}

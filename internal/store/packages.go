@@ -49,11 +49,11 @@ func (t *tx) PutPackage(p *engine.Package) error {
 		row.DataKey = []byte{}
 	}
 	c := clause.OnConflict{Columns: []clause.Column{{Name: "request"}}, UpdateAll: true}
-	return create(t.db.Clauses(c), []packageRow{row})
+	return create(t, []packageRow{row}, c)
 }
 
 func (t *tx) PackageOf(request string) (*engine.Package, error) {
-	row, err := take[packageRow](t.db.Where("request = ?", request), "package")
+	row, err := take[packageRow](t, t.db.Where("request = ?", request), "package")
 	if err != nil {
 		return nil, err
 	}
@@ -61,15 +61,15 @@ func (t *tx) PackageOf(request string) (*engine.Package, error) {
 }
 
 func (t *tx) PutLink(request, tokenHash string, expires time.Time) error {
-	return create(t.db, []linkRow{{TokenHash: tokenHash, Request: request, Expires: stamp(expires)}})
+	return create(t, []linkRow{{TokenHash: tokenHash, Request: request, Expires: stamp(expires)}})
 }
 
 func (t *tx) TakeLink(tokenHash string, now time.Time) (string, error) {
 	var requests []string
-	err := t.db.Raw(`UPDATE links SET used_at = ? WHERE token_hash = ? AND used_at IS NULL AND expires > ?
-		RETURNING request`, stamp(now), tokenHash, stamp(now)).Scan(&requests).Error
+	err := t.scan(&requests, `UPDATE links SET used_at = ? WHERE token_hash = ? AND used_at IS NULL AND expires > ?
+		RETURNING request`, stamp(now), tokenHash, stamp(now))
 	if err != nil {
-		return "", typed(err)
+		return "", err
 	}
 	if len(requests) == 0 {
 		return "", notFound("link")
@@ -78,7 +78,7 @@ func (t *tx) TakeLink(tokenHash string, now time.Time) (string, error) {
 }
 
 func (t *tx) ExpiredPackages(now time.Time, limit int) ([]*engine.Package, error) {
-	rows, err := find[packageRow](t.db.Where("removed_at IS NULL AND expires <= ?", stamp(now)).Order("expires").Limit(limit))
+	rows, err := find[packageRow](t, t.db.Where("removed_at IS NULL AND expires <= ?", stamp(now)).Order("expires").Limit(limit))
 	ps := make([]*engine.Package, len(rows))
 	for i := range rows {
 		ps[i] = rows[i].pack()

@@ -31,11 +31,11 @@ func (t *tx) putPlans(rows []planRow) error {
 		Columns:   []clause.Column{{Name: "request"}},
 		DoUpdates: clause.AssignmentColumns([]string{"hash", "plan"}),
 	}
-	return create(t.db.Clauses(c), rows)
+	return create(t, rows, c)
 }
 
 func (t *tx) PlanOf(request string) (string, *dsr.Plan, error) {
-	row, err := take[planRow](t.db.Where("request = ?", request), "plan")
+	row, err := take[planRow](t, t.db.Where("request = ?", request), "plan")
 	if err != nil {
 		return "", nil, err
 	}
@@ -47,7 +47,7 @@ func (t *tx) PlansOf(requests ...string) (map[string]*dsr.Plan, error) {
 	if len(requests) == 0 {
 		return plans, nil
 	}
-	rows, err := find[planRow](t.db.Where("request IN ?", requests))
+	rows, err := find[planRow](t, t.db.Where("request IN ?", requests))
 	for i := range rows {
 		plans[rows[i].Request] = &rows[i].Plan
 	}

@@ -35,8 +35,10 @@ func openPostgres(ctx context.Context, database string, o Options) (*Store, erro
 	if o.MaxConns > 0 {
 		cfg.MaxConns = o.MaxConns
 	}
-	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
-		cfg.ConnConfig.RuntimeParams["application_name"] = "lethe"
+	for name, value := range sessionSettings {
+		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
+			cfg.ConnConfig.RuntimeParams[name] = value
+		}
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
@@ -55,6 +57,11 @@ func openPostgres(ctx context.Context, database string, o Options) (*Store, erro
 	}
 	return &Store{gorm: p.gorm, sql: p.sql, backend: p, log: o.Logger}, nil
 }
+
+// sessionSettings hold unless the URL says otherwise. Every statement of the control plane has an index. Prepared
+// statements keep the plan of a moment when a table was all but empty and a scan was cheapest, until statistics are
+// gathered again; meanwhile thousands of rows are scanned each time. Compiling such small queries never pays.
+var sessionSettings = map[string]string{"application_name": "lethe", "enable_seqscan": "off", "jit": "off"}
 
 func gormConfig(o Options) *gorm.Config {
 	return &gorm.Config{
@@ -126,6 +133,30 @@ type postgresTx struct {
 }
 
 func (t *postgresTx) db() *gorm.DB { return t.gorm }
+
+// run sends everything in one round trip.
+func (t *postgresTx) run(ctx context.Context, ss []statement) (err error) {
+	var batch pgx.Batch
+	for _, s := range ss {
+		batch.Queue(s.sql, s.args...)
+	}
+	results := t.tx.SendBatch(ctx, &batch)
+	defer func() {
+		if closed := results.Close(); err == nil {
+			err = closed
+		}
+	}()
+	for _, s := range ss {
+		done, err := results.Exec()
+		if err == nil && s.check != nil {
+			err = s.check(done.RowsAffected())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (t *postgresTx) insert(ctx context.Context, jobs []job) error {
 	_, err := t.river.InsertManyTx(ctx, t.tx, params(jobs))

@@ -118,11 +118,11 @@ func requestsOf(rows []requestRow) []*dsr.Request {
 
 func (t *tx) InsertRequest(r *dsr.Request) error {
 	r.Version = max(r.Version, 1)
-	return create(t.db, []requestRow{rowOfRequest(r)})
+	return create(t, []requestRow{rowOfRequest(r)})
 }
 
 func (t *tx) Request(id string) (*dsr.Request, error) {
-	row, err := take[requestRow](t.db.Where("id = ?", id), "request")
+	row, err := take[requestRow](t, t.db.Where("id = ?", id), "request")
 	if err != nil {
 		return nil, err
 	}
@@ -140,11 +140,11 @@ func (t *tx) LockRequests(ids ...string) ([]*dsr.Request, error) {
 		// Not FOR UPDATE: that would also stop others from inserting rows that refer to these.
 		q = q.Clauses(clause.Locking{Strength: "NO KEY UPDATE"})
 	}
-	rows, err := find[requestRow](q)
+	rows, err := find[requestRow](t, q)
 	return requestsOf(rows), err
 }
 
-// UpdateRequests sets each Version to what it wrote; after a roll back the values are of no use.
+// UpdateRequests sets each Version to what it writes.
 func (t *tx) UpdateRequests(rs ...*dsr.Request) error {
 	if len(rs) == 0 {
 		return nil
@@ -155,17 +155,19 @@ func (t *tx) UpdateRequests(rs ...*dsr.Request) error {
 		rows[i].Version++
 	}
 	guard := fmt.Sprintf(" AND t.version = v.%s - 1", position(versionPosition))
-	n, err := updateBatch(t, rows, "id", mutable, "", guard)
-	if err != nil {
-		return err
-	}
-	if n != int64(len(rs)) {
-		return &dsr.Error{Code: dsr.CodeConflict, Msg: "the request has changed meanwhile", Hint: "read it again"}
-	}
 	for _, r := range rs {
 		r.Version++
 	}
-	return nil
+	whole := all(len(rs), &dsr.Error{Code: dsr.CodeConflict, Msg: "the request has changed meanwhile", Hint: "read it again"})
+	return updateBatch(t, rows, "id", mutable, guard, func(changed int64) error {
+		err := whole(changed)
+		if err != nil {
+			for _, r := range rs {
+				r.Version--
+			}
+		}
+		return err
+	})
 }
 
 // versionPosition is where the version stands among the values of updateBatch, whose first is the key.
@@ -237,7 +239,7 @@ func (t *tx) ListRequests(f engine.RequestFilter) ([]*dsr.Request, string, error
 		}
 		q = q.Where("(due, id) > (?, ?)", stamp(c.Due), c.ID)
 	}
-	rows, err := find[requestRow](q)
+	rows, err := find[requestRow](t, q)
 	if err != nil {
 		return nil, "", err
 	}
@@ -254,19 +256,24 @@ func (t *tx) OpenRequests(kind dsr.Kind, tenant string, commitments []string) ([
 	if len(commitments) == 0 {
 		return nil, nil
 	}
+	// Two steps, since a planner without statistics may start a join at the wrong end; mostly the first finds nothing.
 	var ids []string
-	err := t.db.Raw(`SELECT DISTINCT r.id FROM identifiers i JOIN requests r ON r.id = i.request
-		WHERE i.commitment IN ? AND r.kind = ? AND r.tenant = ? AND r.closed_at IS NULL AND r.state NOT IN ?
-		ORDER BY r.id`, commitments, kind, tenant, finalStates).Scan(&ids).Error
-	return ids, typed(err)
+	err := t.scan(&ids, "SELECT DISTINCT request FROM identifiers WHERE commitment IN ?", commitments)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	var open []string
+	err = t.scan(&open, `SELECT id FROM requests WHERE id IN ? AND kind = ? AND tenant = ? AND closed_at IS NULL
+		AND state NOT IN ? ORDER BY id`, ids, kind, tenant, finalStates)
+	return open, err
 }
 
 var finalStates = []dsr.State{dsr.Completed, dsr.CompletedWithExceptions, dsr.Refused, dsr.Cancelled}
 
 func (t *tx) CountRequestsSince(kind dsr.Kind, since time.Time) (int64, error) {
 	var n int64
-	err := t.db.Model(&requestRow{}).Where("kind = ? AND created_at >= ?", kind, stamp(since)).Count(&n).Error
-	return n, typed(err)
+	err := t.scan(&n, "SELECT count(*) FROM requests WHERE kind = ? AND created_at >= ?", kind, stamp(since))
+	return n, err
 }
 
 func (t *tx) Stats() (engine.Stats, error) {
@@ -276,10 +283,10 @@ func (t *tx) Stats() (engine.Stats, error) {
 		State dsr.State
 		N     int64
 	}
-	err := t.db.Raw(`SELECT kind, state, count(*) AS n FROM requests WHERE closed_at IS NULL AND state NOT IN ?
-		GROUP BY kind, state`, finalStates).Scan(&open).Error
+	err := t.scan(&open, `SELECT kind, state, count(*) AS n FROM requests WHERE closed_at IS NULL AND state NOT IN ?
+		GROUP BY kind, state`, finalStates)
 	if err != nil {
-		return s, typed(err)
+		return s, err
 	}
 	for _, o := range open {
 		if s.Open[o.Kind] == nil {
@@ -287,7 +294,7 @@ func (t *tx) Stats() (engine.Stats, error) {
 		}
 		s.Open[o.Kind][o.State] = o.N
 	}
-	nearest, err := find[requestRow](t.db.Where("closed_at IS NULL AND state NOT IN ?", finalStates).Order("due").Limit(1))
+	nearest, err := find[requestRow](t, t.db.Where("closed_at IS NULL AND state NOT IN ?", finalStates).Order("due").Limit(1))
 	if err != nil {
 		return s, err
 	}
@@ -299,8 +306,8 @@ func (t *tx) Stats() (engine.Stats, error) {
 		State  dsr.TaskState
 		N      int64
 	}
-	err = t.db.Raw(`SELECT system, state, count(*) AS n FROM tasks WHERE state <> 'done' AND state <> 'cancelled'
-		GROUP BY system, state`).Scan(&tasks).Error
+	err = t.scan(&tasks, `SELECT system, state, count(*) AS n FROM tasks WHERE state <> 'done' AND state <> 'cancelled'
+		GROUP BY system, state`)
 	for _, k := range tasks {
 		if k.State == dsr.TaskFailed {
 			s.Failed[k.System] += k.N
@@ -308,5 +315,5 @@ func (t *tx) Stats() (engine.Stats, error) {
 			s.Pending[k.System] += k.N
 		}
 	}
-	return s, typed(err)
+	return s, err
 }

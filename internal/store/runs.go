@@ -43,7 +43,7 @@ type tallyRow struct {
 func (tallyRow) TableName() string { return "tallies" }
 
 func (t *tx) InsertRun(r *dsr.Run) error {
-	return create(t.db, []runRow{{
+	return create(t, []runRow{{
 		ID: r.ID, System: r.System, Phase: r.Phase, MapVersion: r.MapVersion, Fence: r.Fence,
 		LeaseUntil: stamp(r.LeaseUntil), Checkpoint: r.Checkpoint, Done: r.Done,
 	}})
@@ -52,16 +52,16 @@ func (t *tx) InsertRun(r *dsr.Run) error {
 // AcquireRun answers CodeWrongState for a Run that is done.
 func (t *tx) AcquireRun(id string, fence int64, now time.Time, lease time.Duration) (*dsr.Run, error) {
 	var rows []runRow
-	err := t.db.Raw(`UPDATE runs SET fence = fence + 1, lease_until = ?
+	err := t.scan(&rows, `UPDATE runs SET fence = fence + 1, lease_until = ?
 		WHERE id = ? AND NOT done AND (lease_until <= ? OR fence = ?) RETURNING *`,
-		stamp(now.Add(lease)), id, stamp(now), fence).Scan(&rows).Error
+		stamp(now.Add(lease)), id, stamp(now), fence)
 	if err != nil {
-		return nil, typed(err)
+		return nil, err
 	}
 	if len(rows) == 1 {
 		return rows[0].run(), nil
 	}
-	row, err := take[runRow](t.db.Where("id = ?", id), "run")
+	row, err := take[runRow](t, t.db.Where("id = ?", id), "run")
 	switch {
 	case err != nil:
 		return nil, err
@@ -72,13 +72,11 @@ func (t *tx) AcquireRun(id string, fence int64, now time.Time, lease time.Durati
 }
 
 func (t *tx) SaveRun(id string, fence int64, until time.Time, checkpoint []byte, done []connectors.Tally) error {
-	n, err := t.exec("UPDATE runs SET checkpoint = ?, lease_until = ? WHERE id = ? AND fence = ? AND NOT done",
+	err := t.write(all(1, connectors.ErrFenced),
+		"UPDATE runs SET checkpoint = ?, lease_until = ? WHERE id = ? AND fence = ? AND NOT done",
 		checkpoint, stamp(until), id, fence)
 	if err != nil {
 		return err
-	}
-	if n == 0 {
-		return connectors.ErrFenced
 	}
 	rows := sumTallies(done)
 	add := clause.OnConflict{
@@ -88,7 +86,7 @@ func (t *tx) SaveRun(id string, fence int64, until time.Time, checkpoint []byte,
 			Value:  gorm.Expr(`tallies."rows" + excluded."rows"`),
 		}},
 	}
-	return create(t.db.Clauses(add), rows)
+	return create(t, rows, add)
 }
 
 // sumTallies adds tallies of the same key, which one INSERT could not touch twice, in a fixed order of locks.
@@ -110,15 +108,12 @@ func sumTallies(done []connectors.Tally) []tallyRow {
 
 // FinishRun also drops the checkpoint.
 func (t *tx) FinishRun(id string, fence int64) error {
-	n, err := t.exec("UPDATE runs SET done = ?, checkpoint = NULL WHERE id = ? AND fence = ? AND NOT done", true, id, fence)
-	if err == nil && n == 0 {
-		return connectors.ErrFenced
-	}
-	return err
+	return t.write(all(1, connectors.ErrFenced),
+		"UPDATE runs SET done = ?, checkpoint = NULL WHERE id = ? AND fence = ? AND NOT done", true, id, fence)
 }
 
 func (t *tx) ExpiredRuns(now time.Time, limit int) ([]*dsr.Run, error) {
-	rows, err := find[runRow](t.db.Where("NOT done AND lease_until <= ?", stamp(now)).Order("lease_until, id").Limit(limit))
+	rows, err := find[runRow](t, t.db.Where("NOT done AND lease_until <= ?", stamp(now)).Order("lease_until, id").Limit(limit))
 	rs := make([]*dsr.Run, len(rows))
 	for i := range rows {
 		rs[i] = rows[i].run()
@@ -130,7 +125,7 @@ func (t *tx) TalliesOf(tasks ...string) ([]connectors.Tally, error) {
 	if len(tasks) == 0 {
 		return nil, nil
 	}
-	rows, err := find[tallyRow](t.db.Where("task IN ?", tasks).Order("task, entity, method, resolved"))
+	rows, err := find[tallyRow](t, t.db.Where("task IN ?", tasks).Order("task, entity, method, resolved"))
 	ts := make([]connectors.Tally, len(rows))
 	for i, w := range rows {
 		ts[i] = connectors.Tally{Subject: w.Task, Entity: w.Entity, Method: w.Method, Rows: w.Rows, Resolved: w.Resolved}

@@ -20,7 +20,7 @@ func (t *tx) AppendSpools(pages ...engine.SpoolPage) error {
 	for i, p := range pages {
 		rows[i] = spoolRow{Task: p.Task, Entity: p.Entity, Page: p.Page}
 	}
-	return create(t.db, rows)
+	return create(t, rows)
 }
 
 // pagesAtOnce bounds how many pages of keys are in memory.
@@ -32,13 +32,13 @@ func (t *tx) EachSpool(tasks []string, entity string, fn func(task string, page 
 	}
 	// The ids first, then the pages in groups: fn may use the transaction, so no cursor can stay open.
 	var ids []int64
-	err := t.db.Model(&spoolRow{}).Where("task IN ? AND entity = ?", tasks, entity).Order("id").Pluck("id", &ids).Error
+	err := t.scan(&ids, "SELECT id FROM spool WHERE task IN ? AND entity = ? ORDER BY id", tasks, entity)
 	if err != nil {
-		return typed(err)
+		return err
 	}
 	for len(ids) > 0 {
 		n := min(len(ids), pagesAtOnce)
-		rows, err := find[spoolRow](t.db.Where("id IN ?", ids[:n]).Order("id"))
+		rows, err := find[spoolRow](t, t.db.Where("id IN ?", ids[:n]).Order("id"))
 		if err != nil {
 			return err
 		}
@@ -56,6 +56,5 @@ func (t *tx) DropSpool(tasks ...string) error {
 	if len(tasks) == 0 {
 		return nil
 	}
-	_, err := t.exec("DELETE FROM spool WHERE task IN ?", tasks)
-	return err
+	return t.write(nil, "DELETE FROM spool WHERE task IN ?", tasks)
 }

@@ -83,6 +83,23 @@ type liteTx struct {
 
 func (t *liteTx) db() *gorm.DB { return t.gorm }
 
+func (t *liteTx) run(ctx context.Context, ss []statement) error {
+	for _, s := range ss {
+		done, err := t.tx.ExecContext(ctx, s.sql, s.args...)
+		if err != nil {
+			return err
+		}
+		changed, err := done.RowsAffected()
+		if err == nil && s.check != nil {
+			err = s.check(changed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *liteTx) insert(ctx context.Context, jobs []job) error {
 	_, err := t.river.InsertManyTx(ctx, t.tx, params(jobs))
 	return err

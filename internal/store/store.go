@@ -50,6 +50,8 @@ type backend interface {
 // transaction is one open transaction of a backend.
 type transaction interface {
 	db() *gorm.DB
+	// run executes statements in order and stops at the first error, its own or a check's.
+	run(ctx context.Context, ss []statement) error
 	// insert adds jobs.
 	insert(ctx context.Context, jobs []job) error
 	commit(ctx context.Context) error
@@ -147,8 +149,11 @@ func (s *Store) once(ctx context.Context, fn func(*tx) error) error {
 		return typed(err)
 	}
 	defer open.rollback()
-	t := &tx{ctx: ctx, db: open.db(), postgres: s.Pool() != nil}
+	t := &tx{ctx: ctx, db: open.db(), open: open, postgres: s.Pool() != nil}
 	if err := fn(t); err != nil {
+		return err
+	}
+	if err := t.flush(); err != nil {
 		return err
 	}
 	if len(t.jobs) > 0 {

@@ -55,14 +55,14 @@ func (t *tx) InsertTasks(ts ...*dsr.Task) error {
 	for i, k := range ts {
 		rows[i] = rowOfTask(k)
 	}
-	return create(t.db, rows)
+	return create(t, rows)
 }
 
 func (t *tx) TasksOf(requests ...string) ([]*dsr.Task, error) {
 	if len(requests) == 0 {
 		return nil, nil
 	}
-	rows, err := find[taskRow](t.db.Where("request IN ?", requests).Order("request, system"))
+	rows, err := find[taskRow](t, t.db.Where("request IN ?", requests).Order("request, system"))
 	return tasksOf(rows), err
 }
 
@@ -77,13 +77,9 @@ func (t *tx) UpdateTasks(ts ...*dsr.Task) error {
 	}
 	// Rows are locked in the order in which they are met.
 	slices.SortFunc(rows, func(a, b taskRow) int { return strings.Compare(a.ID, b.ID) })
-	n, err := updateBatch(t, rows, "id", []string{
+	return updateBatch(t, rows, "id", []string{
 		"phase", "state", "run", "attempt", "reason", "hint", "receipt", "residue", "not_before", "updated",
-	}, "", "")
-	if err == nil && n != int64(len(ts)) {
-		return notFound("task")
-	}
-	return err
+	}, "", all(len(ts), notFound("task")))
 }
 
 func (t *tx) ClaimTasks(
@@ -94,27 +90,27 @@ func (t *tx) ClaimTasks(
 		lock = "FOR UPDATE OF k SKIP LOCKED"
 	}
 	var rows []taskRow
-	err := t.db.Raw(`UPDATE tasks SET state = ?, run = ?, updated = ? WHERE id IN (
+	err := t.scan(&rows, `UPDATE tasks SET state = ?, run = ?, updated = ? WHERE id IN (
 			SELECT k.id FROM tasks k JOIN requests r ON r.id = k.request
 			WHERE k.state = 'pending' AND k.system = ? AND k.phase = ? AND k.not_before <= ? AND r.map_version = ?
 			ORDER BY k.not_before, k.id LIMIT ? `+lock+`) RETURNING *`,
-		dsr.TaskClaimed, run, stamp(now), system, phase, stamp(now), mapVersion, limit).Scan(&rows).Error
+		dsr.TaskClaimed, run, stamp(now), system, phase, stamp(now), mapVersion, limit)
 	slices.SortFunc(rows, func(a, b taskRow) int { return strings.Compare(a.ID, b.ID) })
-	return tasksOf(rows), typed(err)
+	return tasksOf(rows), err
 }
 
 func (t *tx) PendingMapVersions(system string, phase dsr.Phase, now time.Time) ([]int, error) {
 	var versions []int
-	err := t.db.Raw(`SELECT DISTINCT r.map_version FROM tasks k JOIN requests r ON r.id = k.request
+	err := t.scan(&versions, `SELECT DISTINCT r.map_version FROM tasks k JOIN requests r ON r.id = k.request
 		WHERE k.state = 'pending' AND k.system = ? AND k.phase = ? AND k.not_before <= ? ORDER BY r.map_version`,
-		system, phase, stamp(now)).Scan(&versions).Error
-	return versions, typed(err)
+		system, phase, stamp(now))
+	return versions, err
 }
 
 func (t *tx) RunTasks(run string) ([]*dsr.Task, error) {
 	if run == "" {
 		return nil, nil
 	}
-	rows, err := find[taskRow](t.db.Where("run = ? AND run <> ''", run).Order("id"))
+	rows, err := find[taskRow](t, t.db.Where("run = ? AND run <> ''", run).Order("id"))
 	return tasksOf(rows), err
 }

@@ -27,11 +27,11 @@ func (t *tx) AddEvents(es ...dsr.Event) error {
 			Detail: e.Detail,
 		}
 	}
-	return create(t.db, rows)
+	return create(t, rows)
 }
 
 func (t *tx) Events(request string, after int64, limit int) ([]dsr.Event, error) {
-	rows, err := find[eventRow](t.db.Where("request = ? AND id > ?", request, after).Order("id").Limit(limit))
+	rows, err := find[eventRow](t, t.db.Where("request = ? AND id > ?", request, after).Order("id").Limit(limit))
 	es := make([]dsr.Event, len(rows))
 	for i, w := range rows {
 		es[i] = dsr.Event{

@@ -3,21 +3,34 @@ package store
 import (
 	"context"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/riverqueue/river"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/engine"
 )
 
-// tx implements [engine.Tx] on both databases.
+// tx implements [engine.Tx] on both databases. Writes whose result nobody waits for are kept back and go to
+// PostgreSQL together, before the next read and before the commit: round trips are most of what a transaction costs.
+// Their errors come then, so a caller may not go on as if nothing had happened after one.
 type tx struct {
 	ctx      context.Context
 	db       *gorm.DB
 	postgres bool
+	open     transaction
+	pending  []statement
 	jobs     []job
+}
+
+// statement is a write that was kept back.
+type statement struct {
+	sql   string
+	args  []any
+	check func(changed int64) error // nil is satisfied with any number of rows
 }
 
 var _ engine.Tx = (*tx)(nil)
@@ -83,34 +96,79 @@ func utcPtr(t *time.Time) *time.Time {
 	return &u
 }
 
-// exec runs one statement and returns how many rows it changed.
+// write keeps a statement back; check is given the number of rows that it changed.
+func (t *tx) write(check func(changed int64) error, sql string, args ...any) error {
+	return t.keep(t.dry().Exec(sql, args...), check)
+}
+
+// dry builds statements without running them.
+func (t *tx) dry() *gorm.DB { return t.db.Session(&gorm.Session{DryRun: true}) }
+
+func (t *tx) keep(built *gorm.DB, check func(changed int64) error) error {
+	if built.Error != nil {
+		return typed(built.Error)
+	}
+	t.pending = append(t.pending, statement{sql: built.Statement.SQL.String(), args: built.Statement.Vars, check: check})
+	if t.postgres {
+		return nil
+	}
+	return t.flush()
+}
+
+// flush runs what was kept back.
+func (t *tx) flush() error {
+	if len(t.pending) == 0 {
+		return nil
+	}
+	pending := t.pending
+	t.pending = nil
+	return typed(t.open.run(t.ctx, pending))
+}
+
+// exec runs one statement at once and returns how many rows it changed.
 func (t *tx) exec(sql string, args ...any) (int64, error) {
+	if err := t.flush(); err != nil {
+		return 0, err
+	}
 	r := t.db.Exec(sql, args...)
 	return r.RowsAffected, typed(r.Error)
 }
 
-// create inserts rows in as few statements as the databases' limits on parameters allow.
-func create[R any](db *gorm.DB, rows []R) error {
-	if len(rows) == 0 {
-		return nil
+// scan reads what a statement returns.
+func (t *tx) scan(dest any, sql string, args ...any) error {
+	if err := t.flush(); err != nil {
+		return err
 	}
-	return typed(db.CreateInBatches(rows, batchSize).Error)
+	return typed(t.db.Raw(sql, args...).Scan(dest).Error)
+}
+
+// create inserts rows in as few statements as the databases' limits on parameters allow.
+func create[R any](t *tx, rows []R, conflict ...clause.Expression) error {
+	for chunk := range slices.Chunk(rows, batchSize) {
+		if err := t.keep(t.dry().Clauses(conflict...).Create(&chunk), nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // batchSize keeps a statement of the widest table (28 columns) below SQLite's 32,766 parameters.
 const batchSize = 1000
 
 // find returns the rows that a query selects.
-func find[R any](db *gorm.DB) ([]R, error) {
+func find[R any](t *tx, q *gorm.DB) ([]R, error) {
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
 	var rows []R
-	return rows, typed(db.Find(&rows).Error)
+	return rows, typed(q.Find(&rows).Error)
 }
 
 // take returns the one row that a query selects; CodeNotFound when there is none.
-func take[R any](db *gorm.DB, what string) (*R, error) {
-	var rows []R
-	if err := db.Limit(1).Find(&rows).Error; err != nil {
-		return nil, typed(err)
+func take[R any](t *tx, q *gorm.DB, what string) (*R, error) {
+	rows, err := find[R](t, q.Limit(1))
+	if err != nil {
+		return nil, err
 	}
 	if len(rows) == 0 {
 		return nil, notFound(what)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"time"
 
 	"gorm.io/gorm/clause"
@@ -14,7 +15,7 @@ type scheduleRow struct {
 func (scheduleRow) TableName() string { return "schedules" }
 
 func (t *tx) LastRun(name string) (time.Time, error) {
-	rows, err := find[scheduleRow](t.db.Where("name = ?", name).Limit(1))
+	rows, err := find[scheduleRow](t, t.db.Where("name = ?", name).Limit(1))
 	if err != nil || len(rows) == 0 {
 		return time.Time{}, err
 	}
@@ -26,8 +27,11 @@ func (t *tx) SetLastRun(name string, at time.Time) error {
 		Columns:   []clause.Column{{Name: "name"}},
 		DoUpdates: clause.AssignmentColumns([]string{"last_run"}),
 	}
-	return create(t.db.Clauses(c), []scheduleRow{{Name: name, LastRun: stamp(at)}})
+	return create(t, []scheduleRow{{Name: name, LastRun: stamp(at)}}, c)
 }
+
+// failuresKept is how long a failed attempt is kept after it, or the lock that it brought, is over.
+const failuresKept = 24 * time.Hour
 
 // Purge takes a Request only once its package is removed, and everything that belongs to it with it. Leaves stay.
 func (t *tx) Purge(closed, now time.Time, limit int) (int64, error) {
@@ -46,6 +50,10 @@ func (t *tx) Purge(closed, now time.Time, limit int) (int64, error) {
 		{`DELETE FROM suppressions WHERE (request, name, commitment) IN (
 			SELECT request, name, commitment FROM suppressions WHERE expires <= ? LIMIT ?)`, now},
 		{`DELETE FROM links WHERE token_hash IN (SELECT token_hash FROM links WHERE expires <= ? LIMIT ?)`, now},
+		{`DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE expires <= ? LIMIT ?)`, now},
+		// Addresses are personal data: a day is long enough for any lockout.
+		{`DELETE FROM auth_failures WHERE subject IN (SELECT subject FROM auth_failures
+			WHERE COALESCE(locked_until, since) < ? LIMIT ?)`, now.Add(-failuresKept)},
 	} {
 		n, err := t.exec(p.sql, p.at, limit)
 		if err != nil {
@@ -54,4 +62,25 @@ func (t *tx) Purge(closed, now time.Time, limit int) (int64, error) {
 		total += n
 	}
 	return total, nil
+}
+
+// QueueDepth counts the jobs that wait or run, by queue and state.
+func (s *Store) QueueDepth(ctx context.Context) (map[string]map[string]int64, error) {
+	depth := make(map[string]map[string]int64)
+	err := s.inTx(ctx, func(t *tx) error {
+		var rows []struct {
+			Queue, State string
+			N            int64
+		}
+		err := t.scan(&rows, `SELECT queue, state, count(*) AS n FROM river_job
+			WHERE state IN ('available', 'running', 'retryable', 'scheduled') GROUP BY queue, state`)
+		for _, w := range rows {
+			if depth[w.Queue] == nil {
+				depth[w.Queue] = make(map[string]int64)
+			}
+			depth[w.Queue][w.State] = w.N
+		}
+		return err
+	})
+	return depth, err
 }

@@ -39,8 +39,9 @@ func testCommitTogether(t *testing.T, s *store.Store) {
 	rows, jobs := changed(t, s)
 	require.Equal(t, 3, rows)
 	require.Equal(t, 2, jobs)
-	require.Equal(t, 1, count(t.Context(), t, s, "SELECT count(*) FROM river_job WHERE state = 'available'"))
-	require.Equal(t, 1, count(t.Context(), t, s, "SELECT count(*) FROM river_job WHERE state = 'scheduled'"))
+	depth, err := s.QueueDepth(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, map[string]map[string]int64{"default": {"available": 1, "scheduled": 1}}, depth)
 }
 
 func testRollBackTogether(t *testing.T, s *store.Store) {
