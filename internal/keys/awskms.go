@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
@@ -54,4 +57,35 @@ func (k *awsKMS) DecryptWithContext(ctx context.Context, sealed, associated []by
 		return nil, fmt.Errorf("decrypt with AWS KMS: %w", err)
 	}
 	return out.Plaintext, nil
+}
+
+// OpenAWSKMS uses a KMS key with the process's own AWS identity. Region may be empty: the identity's own, or the
+// ARN's.
+func OpenAWSKMS(ctx context.Context, keyARN, region string) (KEK, error) {
+	if parsed, err := arn.Parse(keyARN); err == nil && region == "" {
+		region = parsed.Region
+	}
+	var options []func(*config.LoadOptions) error
+	if region != "" {
+		options = append(options, config.WithRegion(region))
+	}
+	identity, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("find an AWS identity: %w", err)
+	}
+	return AWSKMS(kms.NewFromConfig(identity), keyARN), nil
+}
+
+// OpenAWSKMS is AWSKMS with the credentials that the AWS SDK finds in the environment, the shared configuration or
+// the instance's role. An empty region is the environment's.
+func OpenAWSKMS(ctx context.Context, keyARN, region string) (KEK, error) {
+	var opts []func(*config.LoadOptions) error
+	if region != "" {
+		opts = append(opts, config.WithRegion(region))
+	}
+	c, err := config.LoadDefaultConfig(ctx, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("configure AWS KMS: %w", err)
+	}
+	return AWSKMS(kms.NewFromConfig(c), keyARN), nil
 }
