@@ -8,7 +8,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
@@ -74,18 +73,4 @@ func OpenAWSKMS(ctx context.Context, keyARN, region string) (KEK, error) {
 		return nil, fmt.Errorf("find an AWS identity: %w", err)
 	}
 	return AWSKMS(kms.NewFromConfig(identity), keyARN), nil
-}
-
-// OpenAWSKMS is AWSKMS with the credentials that the AWS SDK finds in the environment, the shared configuration or
-// the instance's role. An empty region is the environment's.
-func OpenAWSKMS(ctx context.Context, keyARN, region string) (KEK, error) {
-	var opts []func(*config.LoadOptions) error
-	if region != "" {
-		opts = append(opts, config.WithRegion(region))
-	}
-	c, err := config.LoadDefaultConfig(ctx, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("configure AWS KMS: %w", err)
-	}
-	return AWSKMS(kms.NewFromConfig(c), keyARN), nil
 }
