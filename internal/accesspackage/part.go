@@ -66,7 +66,7 @@ func openPart(path, place string, key engine.DataKey) (*part, error) {
 		}
 	}
 	if err := p.load(-1); err != nil {
-		_ = f.Close()
+		_ = p.release()
 		return nil, err
 	}
 	return p, nil
@@ -244,7 +244,12 @@ func (p *part) Rewind(mark string) error {
 // Close writes what is pending and frees the part. What was written since the last Mark may or may not survive.
 func (p *part) Close() error {
 	err := p.flush()
-	return errors.Join(err, unavailable(p.f.Close()))
+	return errors.Join(err, p.release())
+}
+
+func (p *part) release() error {
+	unlock(p.f)
+	return unavailable(p.f.Close())
 }
 
 // entity returns an entity's number and defines it when it is new. Its columns are those of its first record.

@@ -75,7 +75,7 @@ func (s *Store) openStaged(request, system string, key engine.DataKey) (*staged,
 		return nil
 	})
 	if err != nil {
-		_ = p.Close()
+		_ = p.release()
 		return nil, err
 	}
 	slices.SortFunc(st.entities, func(a, b *stagedEntity) int { return strings.Compare(a.Name, b.Name) })
@@ -209,4 +209,4 @@ func (s *staged) writeCSV(ctx context.Context, e *stagedEntity, w io.Writer) (in
 }
 
 // close frees the part.
-func (s *staged) close() { _ = s.part.f.Close() }
+func (s *staged) close() { _ = s.part.release() }
