@@ -39,6 +39,8 @@ type Config struct {
 	Listen string `yaml:"listen"`
 	// Role is all, api or worker.
 	Role string `yaml:"role"`
+	// TrustedProxies are addresses or networks whose X-Forwarded-For is believed when a caller is locked out.
+	TrustedProxies []string `yaml:"trusted_proxies"`
 	// Workers is how many Runs are worked at once; 0 chooses.
 	Workers int    `yaml:"workers"`
 	TLS     TLS    `yaml:"tls"`

@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/internal/engine"
+	"github.com/lethe-gdpr/lethe/internal/telemetry"
+)
+
+// engineMetrics gives the engine's numbers to telemetry, which knows no domain types.
+type engineMetrics struct{ m *telemetry.Metrics }
+
+var _ engine.Metrics = engineMetrics{}
+
+func (e engineMetrics) Transition(kind dsr.Kind, from, to dsr.State) {
+	e.m.Transition(string(kind), string(from), string(to))
+}
+
+func (e engineMetrics) Finished(kind dsr.Kind, state dsr.State, took time.Duration) {
+	e.m.Finished(string(kind), string(state), took)
+}
+
+func (e engineMetrics) RunDone(system string, phase dsr.Phase, members int, took time.Duration) {
+	e.m.RunDone(system, string(phase), members, took)
+}
+
+func (e engineMetrics) TaskFailed(system string, phase dsr.Phase, reason string) {
+	e.m.TaskFailed(system, string(phase), reason)
+}
+
+// snapshotWithin bounds a scrape.
+const snapshotWithin = 5 * time.Second
+
+func (a *App) snapshot() (*telemetry.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), snapshotWithin)
+	defer cancel()
+	s, err := a.engine.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &telemetry.Snapshot{
+		Open: map[[2]string]int64{}, NearestDue: s.NearestDue, Pending: s.Pending, Failed: s.Failed,
+	}
+	for kind, states := range s.Open {
+		for state, n := range states {
+			out.Open[[2]string{string(kind), string(state)}] = n
+		}
+	}
+	return out, nil
+}
