@@ -2,6 +2,8 @@ package sqldb
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -22,10 +24,10 @@ func (c *closure) actions() error {
 		case !n.allowed || n.held || !n.touched:
 		case n.doomed:
 			n.action = n.e.method()
-		case len(n.matched) > 0:
-			n.action = dsr.Redact
-		default:
+		case len(n.matched) == 0 || c.leaving(n):
 			n.action = dsr.Release
+		default:
+			n.action = dsr.Redact
 		}
 		if n.action != dsr.Delete {
 			staying = append(staying, n)
@@ -118,29 +120,41 @@ func (e *entity) isKey(c *column) bool {
 func (c *closure) masksOf(n *node) []map[string]mask.Spec {
 	switch n.action {
 	case dsr.Mask, dsr.Keep:
-		return []map[string]mask.Spec{n.e.Masks}
+		if len(n.keyed) == 0 {
+			return []map[string]mask.Spec{n.e.Masks}
+		}
+		masks := maps.Clone(n.e.Masks) // a pseudonym of a pseudonym would not be found again
+		for _, col := range n.keyed {
+			delete(masks, col.Name)
+		}
+		return []map[string]mask.Spec{masks}
 	case dsr.Anchor:
 		return []map[string]mask.Spec{n.e.Anchor}
-	case dsr.Release:
+	case dsr.Release, dsr.Redact:
 		var out []map[string]mask.Spec
 		for _, t := range n.e.owners {
-			if t.release == nil {
-				continue
-			}
-			k, ok := t.applies(n)
-			if ok && c.byDoom[t.refset()][nodeID{n.world, refID(t.refs, k)}] != nil {
+			if t.release != nil && n.action == dsr.Release && c.leaves(n, t) {
 				out = append(out, t.release)
 			}
 		}
-		return out
-	case dsr.Redact:
-		masks := map[string]mask.Spec{}
+		removals := map[string]mask.Spec{}
 		for _, col := range n.matched {
-			masks[col.Name] = n.e.removal(col)
+			removals[col.Name] = n.e.removal(col)
 		}
-		return []map[string]mask.Spec{masks}
+		return append(out, removals)
 	}
 	return nil
+}
+
+// leaves reports whether the row's owner by t goes.
+func (c *closure) leaves(n *node, t *tie) bool {
+	k, ok := t.applies(n)
+	return ok && c.byDoom[t.refset()][nodeID{n.world, refID(t.refs, k)}] != nil
+}
+
+// leaving reports whether any owner of the row goes.
+func (c *closure) leaving(n *node) bool {
+	return slices.ContainsFunc(n.e.owners, func(t *tie) bool { return c.leaves(n, t) })
 }
 
 // removal is the mask that takes an identifier out of a field of a row that belongs to others.

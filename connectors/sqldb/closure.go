@@ -31,8 +31,8 @@ type closure struct {
 	held map[*entity]map[string]bool
 	// countLeaves asks how many leaf rows each doomed parent has; leafLimit bounds the total that is counted when
 	// only one number is wanted.
-	leaves leafCount
-	limit  int64
+	counting leafCount
+	limit    int64
 
 	nodes   map[*entity]map[nodeID]*node
 	byDoom  map[refset]map[nodeID]*node
@@ -71,7 +71,9 @@ type node struct {
 	credit int // index of the subject that it is counted for
 	cells  []cell
 	// matched are the identifier columns through which it was found.
-	matched  []*column
+	matched []*column
+	// keyed are those of matched that hold a pseudonym already.
+	keyed    []*column
 	touched  bool
 	doomed   bool
 	seed     bool // doomed whoever else owns it
@@ -191,6 +193,9 @@ func (c *closure) roots(ctx context.Context) ([]*node, error) {
 						n, _ := c.node(e, subject, values)
 						if !slices.Contains(n.matched, id.col) {
 							n.matched = append(n.matched, id.col)
+							if plain := c.terms.byName[id.name]; loaded && len(who(id, plain, string(values[at]))) == 0 {
+								n.keyed = append(n.keyed, id.col)
+							}
 						}
 						n.seed = n.seed || e.Subject || len(e.owners)+len(e.members) == 0
 						n.touched = true
@@ -252,7 +257,7 @@ func (c *closure) decide(ctx context.Context, touched []*node) ([]*node, error) 
 		fresh = append(fresh, n)
 		for _, t := range n.e.members { // memberships that nobody living has go with their target
 			for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
-				if !m.doomed {
+				if !m.doomed && !c.lively(m) {
 					m.touched, m.credit = true, n.credit
 					m.allowed = m.allowed || c.permits(n.credit, m.e)
 					c.doom(m)
@@ -292,12 +297,18 @@ func (c *closure) isDoomed(n *node) bool {
 	}
 	for _, t := range n.e.members {
 		for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
-			if !m.doomed && c.hasLivingOwner(m) {
+			if !m.doomed && c.lively(m) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// lively reports whether a membership that is not doomed owns its target in somebody's name: its owners', or its own
+// when it is a person or nobody owns such rows.
+func (c *closure) lively(m *node) bool {
+	return m.e.Subject || len(m.e.owners) == 0 || c.hasLivingOwner(m)
 }
 
 func (c *closure) hasLivingOwner(n *node) bool {
@@ -530,7 +541,7 @@ func (c *closure) down(t *tie, e *entity, cols []*column, from, to []int, where 
 
 // countLeaf counts rows that no one else owns and nothing depends on; they are never read.
 func (c *closure) countLeaf(t *tie, nodes []*node) []*call {
-	if c.leaves == leavesIgnored {
+	if c.counting == leavesIgnored {
 		return nil
 	}
 	var keys []key
@@ -548,7 +559,7 @@ func (c *closure) countLeaf(t *tie, nodes []*node) []*call {
 	e := t.child
 	var calls []*call
 	for chunk := range slices.Chunk(keys, c.m.d.dialect.keysPerStatement) {
-		if c.leaves == leavesTotal {
+		if c.counting == leavesTotal {
 			s := c.m.d.dialect.statement("SELECT count(*) FROM (SELECT 1 FROM ", e.from, " WHERE ").in("", t.cols, chunk)
 			e.whereTenant(t.whereTie(s, ""), "", c.tenant)
 			s.add(" LIMIT ").arg(c.limit + 1).add(") AS t")

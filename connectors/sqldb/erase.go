@@ -436,9 +436,9 @@ func (e *erasure) group(ctx context.Context, start, end int) error {
 	if err != nil {
 		return err
 	}
-	c.leaves = leavesTotal
+	c.counting = leavesTotal
 	if end-start > 1 {
-		c.leaves = leavesByParent
+		c.counting = leavesByParent
 	}
 	if err := c.run(ctx); err != nil {
 		return err

@@ -78,10 +78,10 @@ type locating struct {
 func (l *locating) part(ctx context.Context, s session, batch connectors.Batch, out *connectors.Located) error {
 	c := &closure{
 		m: l.m, s: s, any: l.q.Export, tenant: batch[0].Tenant, batch: batch,
-		terms: newTerms(batch, l.d.System.Identifiers, l.d.pseudonyms), leaves: leavesByParent,
+		terms: newTerms(batch, l.d.System.Identifiers, l.d.pseudonyms), counting: leavesByParent,
 	}
 	if l.q.Teaching {
-		c.only, c.leaves = l.m.teaching(), leavesIgnored
+		c.only, c.counting = l.m.teaching(), leavesIgnored
 	}
 	if err := c.run(ctx); err != nil {
 		return err

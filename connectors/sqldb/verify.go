@@ -68,8 +68,8 @@ type verification struct {
 
 func (v *verification) closure(part connectors.Batch) *closure {
 	return &closure{
-		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, leaves: leavesByParent,
-		terms: newTerms(part, v.d.System.Identifiers, v.d.pseudonyms),
+		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, counting: leavesByParent,
+		terms: newTerms(part, v.d.System.Identifiers, nil), // a pseudonym is what the Plan keeps
 	}
 }
 

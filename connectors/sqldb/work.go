@@ -248,7 +248,7 @@ func (c *closure) leafParents(e *entity) (keys []key, credit map[string]int) {
 			continue
 		}
 		id := refID(t.refs, k)
-		if rows, counted := c.leafRows[t][id]; c.leaves == leavesByParent && (!counted || rows == 0) {
+		if rows, counted := c.leafRows[t][id]; c.counting == leavesByParent && (!counted || rows == 0) {
 			continue
 		}
 		if _, ok := credit[id]; !ok {
@@ -256,7 +256,7 @@ func (c *closure) leafParents(e *entity) (keys []key, credit map[string]int) {
 		}
 		credit[id] = n.credit
 	}
-	if c.leaves == leavesTotal && c.leafRows[t][""] == 0 {
+	if c.counting == leavesTotal && c.leafRows[t][""] == 0 {
 		return nil, credit
 	}
 	return keys, credit
@@ -414,7 +414,7 @@ func (e *erasure) last(ctx context.Context, at int) error {
 			}
 		}
 	}
-	c.leaves = leavesIgnored
+	c.counting = leavesIgnored
 	w := &work{e: e, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
 	if err := w.all(ctx); err != nil {
 		return err
