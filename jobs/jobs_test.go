@@ -119,8 +119,10 @@ func TestEveryKindOfWorkReachesTheEngine(t *testing.T) {
 			tick:     func(_ context.Context, w engine.Tick) error { got <- w; return nil },
 		})
 		want := []engine.Work{
-			engine.Gather{System: "shop", Phase: dsr.PhaseErase}, engine.Slice{RunID: "run_1", Fence: 3, Failures: 1},
-			engine.Assemble{Request: "req_1"}, engine.Tick{Name: "purge"},
+			engine.Gather{System: "shop", Phase: dsr.PhaseErase},
+			engine.Slice{RunID: "run_1", Fence: 3, Failures: 1},
+			engine.Assemble{Request: "req_1"},
+			engine.Tick{Name: "purge"},
 		}
 		b.enqueue(t, want...)
 		var all []engine.Work

@@ -101,8 +101,13 @@ func TestCommitmentsAreEqualOnlyForEqualInput(t *testing.T) {
 	k := open(t, dir)
 	seen := map[string]string{}
 	for _, in := range [][3]string{
-		{"", "email", "a"}, {"", "email", "b"}, {"", "user", "a"}, {"t", "email", "a"}, {"", "emaila", ""},
-		{"email", "", "a"}, {"", "", "emaila"},
+		{"", "email", "a"},
+		{"", "email", "b"},
+		{"", "user", "a"},
+		{"t", "email", "a"},
+		{"", "emaila", ""},
+		{"email", "", "a"},
+		{"", "", "emaila"},
 	} {
 		id, c, err := k.Commit(in[0], in[1], dsr.NewSecret(in[2]))
 		require.NoError(t, err)

@@ -59,8 +59,10 @@ func (k *Keys) Promote(ctx context.Context, s Set, id string) (*Keys, error) {
 // CommitmentKeysInUse); one of them is refused, for a suppression made with it could never again be recognised.
 func (k *Keys) Retire(ctx context.Context, id string, inUse []string) (*Keys, error) {
 	if slices.Contains(inUse, id) {
-		return nil, &dsr.Error{Code: dsr.CodeWrongState, Field: "key", Msg: "suppressions or requests still need it",
-			Hint: "they expire by themselves; try again when they have"}
+		return nil, &dsr.Error{
+			Code: dsr.CodeWrongState, Field: "key", Msg: "suppressions or requests still need it",
+			Hint: "they expire by themselves; try again when they have",
+		}
 	}
 	return k.change(ctx, Commitments, func(m *keyset.Manager) error {
 		n, err := parseID(id)
@@ -83,13 +85,17 @@ func (k *Keys) change(ctx context.Context, s Set, fn func(*keyset.Manager) error
 		return nil, err
 	}
 	if sets[s] == nil {
-		return nil, &dsr.Error{Code: dsr.CodeInvalid, Field: "set", Msg: fmt.Sprintf("no keyset %q", s),
-			Hint: "data, commitments or pseudonyms"}
+		return nil, &dsr.Error{
+			Code: dsr.CodeInvalid, Field: "set", Msg: fmt.Sprintf("no keyset %q", s),
+			Hint: "data, commitments or pseudonyms",
+		}
 	}
 	m := keyset.NewManagerFromHandle(sets[s])
 	if err := fn(m); err != nil {
-		return nil, &dsr.Error{Code: dsr.CodeInvalid, Field: "key", Msg: "cannot be changed so", Hint: "see the list of keys",
-			Err: err}
+		return nil, &dsr.Error{
+			Code: dsr.CodeInvalid, Field: "key", Msg: "cannot be changed so", Hint: "see the list of keys",
+			Err: err,
+		}
 	}
 	if sets[s], err = m.Handle(); err != nil {
 		return nil, err

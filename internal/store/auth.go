@@ -90,8 +90,10 @@ func (t *tx) insertKey(k *auth.Key) error {
 		return err
 	}
 	if principal.System != k.System {
-		return &dsr.Error{Code: dsr.CodeConflict, Field: "principal", Msg: "is known as the other kind, person or system",
-			Hint: "use another principal id"}
+		return &dsr.Error{
+			Code: dsr.CodeConflict, Field: "principal", Msg: "is known as the other kind, person or system",
+			Hint: "use another principal id",
+		}
 	}
 	row := keyRow{
 		ID: k.ID, Hash: k.Hash, Principal: k.Principal, Label: k.Label, Roles: k.Roles, Tenants: k.Tenants,

@@ -54,19 +54,25 @@ func typed(err error) error {
 	case f.retry:
 		return &dsr.Error{Code: dsr.CodeUnavailable, Msg: "the control database had a conflict", Hint: "try again", Err: f}
 	case f.full():
-		return &dsr.Error{Code: dsr.CodeUnavailable, Msg: "the control database is out of space",
-			Hint: "free space on its disk; work goes on by itself", Err: f}
+		return &dsr.Error{
+			Code: dsr.CodeUnavailable, Msg: "the control database is out of space",
+			Hint: "free space on its disk; work goes on by itself", Err: f,
+		}
 	}
-	return &dsr.Error{Code: dsr.CodeUnavailable, Msg: "the control database failed",
-		Hint: "see whether it is running and reachable, and whether `lethe migrate` has been run", Err: f}
+	return &dsr.Error{
+		Code: dsr.CodeUnavailable, Msg: "the control database failed",
+		Hint: "see whether it is running and reachable, and whether `lethe migrate` has been run", Err: f,
+	}
 }
 
 func faultOf(err error) *Fault {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return &Fault{Code: pg.Code, Constraint: cmp.Or(pg.ConstraintName, pg.ColumnName),
+		return &Fault{
+			Code: pg.Code, Constraint: cmp.Or(pg.ConstraintName, pg.ColumnName),
 			// Serialisation failures, deadlocks; a lock that timed out.
-			retry: strings.HasPrefix(pg.Code, "40") || pg.Code == "55P03"}
+			retry: strings.HasPrefix(pg.Code, "40") || pg.Code == "55P03",
+		}
 	}
 	var lite *sqlite.Error
 	if errors.As(err, &lite) {

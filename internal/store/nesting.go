@@ -13,8 +13,10 @@ import (
 // number tells such a call from that of a neighbour who may well wait; reading it costs about a microsecond.
 type nesting struct{ inside sync.Map }
 
-var errNested = &dsr.Error{Code: dsr.CodeWrongState, Msg: "a store call inside an open transaction",
-	Hint: "use the transaction that is open; this is a defect in Lethe, please report it"}
+var errNested = &dsr.Error{
+	Code: dsr.CodeWrongState, Msg: "a store call inside an open transaction",
+	Hint: "use the transaction that is open; this is a defect in Lethe, please report it",
+}
 
 func (n *nesting) enter() (leave func(), err error) {
 	id := goroutine()

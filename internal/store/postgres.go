@@ -29,8 +29,10 @@ type postgres struct {
 func openPostgres(ctx context.Context, database string, o Options) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(database)
 	if err != nil {
-		return nil, &dsr.Error{Code: dsr.CodeInvalid, Field: "database", Msg: "is not a PostgreSQL URL",
-			Hint: "postgres://user@host:5432/name?sslmode=verify-full"}
+		return nil, &dsr.Error{
+			Code: dsr.CodeInvalid, Field: "database", Msg: "is not a PostgreSQL URL",
+			Hint: "postgres://user@host:5432/name?sslmode=verify-full",
+		}
 	}
 	if o.MaxConns > 0 {
 		cfg.MaxConns = o.MaxConns

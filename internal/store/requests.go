@@ -198,8 +198,10 @@ func decodeCursor(s string) (cursor, error) {
 		err = json.Unmarshal(b, &c)
 	}
 	if err != nil || c.ID == "" {
-		return c, &dsr.Error{Code: dsr.CodeInvalid, Field: "cursor", Msg: "is not one that this API gave out",
-			Hint: "follow the Link header, or start without a cursor"}
+		return c, &dsr.Error{
+			Code: dsr.CodeInvalid, Field: "cursor", Msg: "is not one that this API gave out",
+			Hint: "follow the Link header, or start without a cursor",
+		}
 	}
 	return c, nil
 }

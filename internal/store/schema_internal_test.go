@@ -17,9 +17,25 @@ import (
 // rowTypes are all of them; a table without one is found by the test.
 func rowTypes() []schema.Tabler {
 	return []schema.Tabler{
-		requestRow{}, identifierRow{}, dataKeyRow{}, eventRow{}, planRow{}, taskRow{}, runRow{}, tallyRow{}, spoolRow{},
-		leafRow{}, suppressionRow{}, mapRow{}, packageRow{}, linkRow{}, scheduleRow{}, principalRow{}, keyRow{},
-		failureRow{}, idempotencyRow{},
+		requestRow{},
+		identifierRow{},
+		dataKeyRow{},
+		eventRow{},
+		planRow{},
+		taskRow{},
+		runRow{},
+		tallyRow{},
+		spoolRow{},
+		leafRow{},
+		suppressionRow{},
+		mapRow{},
+		packageRow{},
+		linkRow{},
+		scheduleRow{},
+		principalRow{},
+		keyRow{},
+		failureRow{},
+		idempotencyRow{},
 	}
 }
 

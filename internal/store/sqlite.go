@@ -24,8 +24,10 @@ type lite struct {
 
 func openSQLite(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := private(path); err != nil {
-		return nil, &dsr.Error{Code: dsr.CodeInvalid, Field: "database", Msg: "cannot be opened or created",
-			Hint: "its folder must exist and be writable", Err: errors.Unwrap(err)}
+		return nil, &dsr.Error{
+			Code: dsr.CodeInvalid, Field: "database", Msg: "cannot be opened or created",
+			Hint: "its folder must exist and be writable", Err: errors.Unwrap(err),
+		}
 	}
 	q := url.Values{
 		"_txlock": {"immediate"}, // a transaction that reads first could not become a writer later

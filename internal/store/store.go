@@ -71,8 +71,10 @@ func Open(ctx context.Context, database string, o Options) (*Store, error) {
 	u, err := url.Parse(database)
 	if err != nil {
 		// url.Error repeats the URL, and with it the password.
-		return nil, &dsr.Error{Code: dsr.CodeInvalid, Field: "database", Msg: "is not a URL",
-			Hint: "postgres://user@host/name or sqlite:///path/to/file"}
+		return nil, &dsr.Error{
+			Code: dsr.CodeInvalid, Field: "database", Msg: "is not a URL",
+			Hint: "postgres://user@host/name or sqlite:///path/to/file",
+		}
 	}
 	switch u.Scheme {
 	case "postgres", "postgresql":
@@ -80,8 +82,10 @@ func Open(ctx context.Context, database string, o Options) (*Store, error) {
 	case "sqlite":
 		return openSQLite(ctx, strings.TrimPrefix(database, "sqlite://"), o)
 	}
-	return nil, &dsr.Error{Code: dsr.CodeInvalid, Field: "database", Msg: fmt.Sprintf("scheme %q is not known", u.Scheme),
-		Hint: "postgres://user@host/name or sqlite:///path/to/file"}
+	return nil, &dsr.Error{
+		Code: dsr.CodeInvalid, Field: "database", Msg: fmt.Sprintf("scheme %q is not known", u.Scheme),
+		Hint: "postgres://user@host/name or sqlite:///path/to/file",
+	}
 }
 
 // Migrate brings the schema up to date: Lethe's own tables, then River's. Several processes may call it at once.
