@@ -115,6 +115,9 @@ func guessName(tokens []string, class ColumnClass) (Guess, bool) {
 		for start := len(tokens) - size; start >= 0; start-- {
 			joined := strings.Join(tokens[start:start+size], "")
 			g, ok := dictionary[joined]
+			if !ok && len(joined) > 4 {
+				g, ok = dictionary[strings.TrimSuffix(joined, "s")]
+			}
 			if !ok {
 				continue
 			}
@@ -195,7 +198,7 @@ var dictionary = func() map[string]Guess {
 			telefone telemovel telefoon handy handynummer puhelin puhelinnumero tlf tlfnr gsm portable contactno contactnumber whatsapp sms`},
 		{"user.contact.fax_number", "", false, "fax faxnumber faxnummer telefax"},
 		{"user.name", "", false, `fullname displayname realname surname lastname familyname firstname forename givenname
-			middlename maidenname vorname nachname familienname zuname geburtsname prenom nomdefamille nomcomplet nombre apellido apellidos
+			middlename maidenname vorname nachname familienname zuname geburtsname prenom nomdefamille nomcomplet nomnaissance nomusage nombre apellido apellidos
 			cognome sobrenome apelido voornaam achternaam fornamn efternamn fornavn efternavn etunimi sukunimi imie nazwisko fname lname
 			contactname contactperson ansprechpartner kontaktperson customername clientname username personname kundenname
 			nametolog signature signatory nomutilisateur salutationname cardholder cardholdername holdername accountholder kontoinhaber
@@ -205,7 +208,7 @@ var dictionary = func() map[string]Guess {
 		{"user.account.username", dsr.KindOpaque, false, `login loginname nickname nick handle screenname pseudo pseudonym benutzername
 			anvandarnamn usuario brugernavn kayttajatunnus gebruikersnaam userlogin accountname loginid`},
 		{"user.contact.address", "", false, `address street streetaddress addressline addrline addr addrlines strasse str hausnummer
-			strassehausnr housenumber housenr houseno adresse adress adresa direccion calle rue indirizzo via endereco rua morada straat
+			strassehausnr hausnr housenumber housenr houseno adresse adress adresa direccion calle rue indirizzo via endereco rua morada straat
 			huisnummer gata gatuadress gade gate katu ulica postaddress homeaddress billingaddress shippingaddress mailingaddress
 			deliveryaddress apartment aptno residence adresszusatz lieferadresse rechnungsadresse anschrift domicilio domicile wohnort`},
 		{"user.contact.address.postal_code", "", false, `zip zipcode postcode postalcode plz postleitzahl codepostal codigopostal cap
@@ -215,7 +218,7 @@ var dictionary = func() map[string]Guess {
 		{"user.contact.address.country", "", true, "country land pays pais paese kraj maa countrycode nation"},
 		{"user.contact.address.state", "", true, "province county region bundesland kanton"},
 		{"user.demographic.date_of_birth", "", false, `dob birthday birthdate dateofbirth birth born bornon borndate geburtsdatum geburtstag
-			gebdat datenaissance datedenaissance naissance fechanacimiento fechadenacimiento nacimiento datadinascita nascita
+			gebdat gebdatum gebtag datenaissance datedenaissance naissance fechanacimiento fechadenacimiento nacimiento datadinascita nascita
 			datanascimento nascimento geboortedatum fodelsedatum fodelsedag fodselsdato syntymaaika dataurodzenia birthyear yearofbirth
 			geburtsjahr fodd bday`},
 		{"user.demographic", "", false, `gender sex geschlecht sexe sexo sesso geslacht kon kjonn sukupuoli plec age alter maritalstatus
@@ -264,7 +267,7 @@ var dictionary = func() map[string]Guess {
 			letzteranmeldung derniereconnexion lastpost lastaccess lastvisited visitedurl referer referrer`},
 		{"user.content", "", true, `note notes comment comments message body text content description bio biography about aboutme remark
 			remarks bemerkung bemerkungen kommentar notiz notizen nachricht betreff observations remarque commentaire commentaires
-			mensaje contenido notas beschreibung feedback review reply answer question details memo transcript query subjectline post
+			mensaje contenido notas beschreibung feedback review reply answer question details memo transcript query subjectline post filename originalfilename
 			posttext signaturetext freetext rawpost raw cooked payload reason instructions deliverynote giftmessage motto internalnote
 			postbody messagebody mailbody headline subject wishes hinweis anmerkung anmerkungen inhalt meddelande anteckning anteckningar`},
 		{"user.unique_id", dsr.KindOpaque, false, `userid customerid memberid clientuserid patientid personid subscriberid kundenid kundennr

@@ -106,20 +106,13 @@ func (k *checker) referring(e *checked, column string) string {
 	return ""
 }
 
-// referredBy returns a table whose foreign key, or an entity whose owner, refers to the column.
+// referredBy returns a table whose foreign key refers to the column.
 func (k *checker) referredBy(e *checked, column string) string {
 	for i := range k.c.schema.Entities {
 		t := &k.c.schema.Entities[i]
 		for _, r := range t.References {
 			if r.Entity == e.table.Name && slices.Contains(r.References, column) {
 				return t.Name
-			}
-		}
-	}
-	for _, other := range k.entities {
-		for _, o := range slices.Concat(other.OwnedBy, other.AccessedBy) {
-			if o.Entity == e.Name && slices.Contains(o.References, column) {
-				return other.Name
 			}
 		}
 	}
