@@ -39,6 +39,8 @@ func readContract() (*contract, error) {
 			if len(op.Tags) > 0 && op.Tags[0] == "operations" {
 				continue // the application's own
 			}
+			// The generator embeds the contract with its own capitals.
+			op.OperationID = strings.ToLower(op.OperationID[:1]) + op.OperationID[1:]
 			p, ok := permissions[op.OperationID]
 			if !ok {
 				return nil, fmt.Errorf("api: nobody may call %s: it is missing in the table of permissions", op.OperationID)

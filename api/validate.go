@@ -66,7 +66,8 @@ func (s *server) validate(g *gin.Context) {
 	}
 	if len(wrong) > 0 {
 		slices.SortStableFunc(wrong, func(a, b gen.FieldError) int { return strings.Compare(a.Field, b.Field) })
-		s.fail(g, &invalidFields{errs: slices.Compact(wrong)})
+		sameField := func(a, b gen.FieldError) bool { return a.Field == b.Field }
+		s.fail(g, &invalidFields{errs: slices.CompactFunc(wrong, sameField)})
 		return
 	}
 	g.Set(bodyKey, body)
