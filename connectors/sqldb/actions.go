@@ -15,7 +15,7 @@ import (
 //   - a doomed row is deleted, masked or kept, as its entity says;
 //   - a touched row with a living owner is released: only what on_owner_erased declares changes;
 //   - a row of other people that holds an identifier of the subject loses it: redact;
-//   - a row to which a row that stays still refers is anchored instead of deleted.
+//   - a row to which a row that stays still refers is anchored instead of deleted; once is enough.
 func (c *closure) actions() error {
 	var staying []*node
 	_ = c.each(func(n *node) error {
@@ -46,6 +46,9 @@ func (c *closure) actions() error {
 				switch {
 				case len(parent.e.Anchor) > 0:
 					parent.action = dsr.Anchor
+					if parent.anchored() {
+						parent.action = ""
+					}
 					staying = append(staying, parent)
 				case n.action == dsr.Release && emptied(n.e, t) != nil:
 					n.nulls = append(n.nulls, emptied(n.e, t))

@@ -267,7 +267,7 @@ func (e *erasure) subjects(ctx context.Context) error {
 			continue
 		}
 		end := start + 1
-		for end < len(e.batch) && end-start < subjectsPerTx && start >= single && !e.cp.Heavy &&
+		for end < len(e.batch) && end-start < e.d.perTx && start >= single && !e.cp.Heavy &&
 			e.batch[end].Tenant == e.batch[start].Tenant && !e.hasFailed(e.batch[end].Ref) {
 			end++
 		}

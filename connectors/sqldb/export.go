@@ -76,7 +76,7 @@ func (d *DB) Export(ctx context.Context, j connectors.Job, sinks connectors.Sink
 	for !x.cp.Done && x.cp.Next < len(x.batch) {
 		start := x.cp.Next
 		end := start + 1
-		for end < len(x.batch) && end-start < subjectsPerTx && x.batch[end].Tenant == x.batch[start].Tenant {
+		for end < len(x.batch) && end-start < x.d.perTx && x.batch[end].Tenant == x.batch[start].Tenant {
 			end++
 		}
 		if err := x.group(ctx, x.batch[start:end]); err != nil {

@@ -128,7 +128,7 @@ func (l *locating) node(c *closure, n *node, out *connectors.Located) {
 	case !l.q.Export && n.action != "":
 		l.add(subject, n.e, n.action, 1)
 	}
-	if !n.e.Teaches || !n.doomed || n.accessed {
+	if !n.e.Teaches || !n.doomed || n.accessed || n.anchored() {
 		return
 	}
 	for _, id := range n.e.ids {

@@ -384,6 +384,7 @@ func (e *entity) loads() {
 			add(id.col)
 		}
 	}
+	add(e.anchorColumns()...)
 }
 
 func positions(e *entity, cols []*column) []int {

@@ -51,6 +51,7 @@ type DB struct {
 	pseudonyms mask.Keyring
 	now        func() time.Time
 	txRows     int // rows that one transaction may change before the work is split
+	perTx      int // subjects that share a transaction
 
 	mu    sync.Mutex
 	model *model // built at the first verb from the map and the catalogue
@@ -92,7 +93,7 @@ func Open(ctx context.Context, s *connectors.System, o connectors.Options) (*DB,
 	if kind == "mysql" {
 		kind = mariadb
 	}
-	db := &DB{System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, txRows: defaultTxRows}
+	db := &DB{System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, txRows: defaultTxRows, perTx: subjectsPerTx}
 	if db.now == nil {
 		db.now = time.Now
 	}

@@ -169,6 +169,9 @@ func (c *closure) refersToGhost(n *node, ghosts map[*node]bool) bool {
 		if !p.touched { // gone altogether
 			return true
 		}
+		if n.e.method() != dsr.Delete {
+			continue // it may be what the parent was anchored for, when its other owners went at the same time
+		}
 		for _, col := range t.cols {
 			if _, changes := t.release[col.Name]; changes {
 				return true

@@ -1,0 +1,4 @@
+package sqldb
+
+// Split makes transactions small, so that a few rows take the paths of many.
+func (d *DB) Split(rows, subjects int) { d.txRows, d.perTx = rows, subjects }
