@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -87,6 +86,8 @@ func (r *reader) syntax(err error) {
 	r.fault(&yaml.Node{Line: line, Column: 1}, "", "this is not YAML", "look for a tab, an unclosed quote or a wrong indent near this line")
 }
 
+var countryCode = regexp.MustCompile(`^[A-Z]{2}$`)
+
 func (r *reader) controller(c *Controller) func(*yaml.Node, string) {
 	return func(n *yaml.Node, path string) {
 		r.mapping(
@@ -94,7 +95,7 @@ func (r *reader) controller(c *Controller) func(*yaml.Node, string) {
 			key{"name", true, r.text(&c.Name)},
 			key{"country", true, func(n *yaml.Node, path string) {
 				r.text(&c.Country)(n, path)
-				if len(c.Country) != 2 || strings.ToUpper(c.Country) != c.Country {
+				if !countryCode.MatchString(c.Country) {
 					r.fault(n, path, "must be a country code of ISO 3166", "write SE, DE or FR")
 				}
 			}},

@@ -109,7 +109,7 @@ func (r *systemReader) settings(declared []connectors.Setting, to map[string]any
 	var keys []key
 	for _, d := range declared {
 		keys = append(keys, key{d.Name, d.Required, func(n *yaml.Node, path string) {
-			if n.Kind != yaml.ScalarNode {
+			if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
 				r.fault(n, path, "must be a single value", d.Doc)
 				return
 			}
