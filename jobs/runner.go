@@ -39,8 +39,9 @@ type Config struct {
 const (
 	fetchCooldown = 20 * time.Millisecond
 	// pollPostgres is only a fallback: a new job is announced by NOTIFY. SQLite has no such thing.
-	pollPostgres = time.Second
+	pollPostgres = 250 * time.Millisecond
 	pollSQLite   = 50 * time.Millisecond
+	pollUpkeep   = time.Second
 
 	// jobTimeout ends what hangs. Erase and Export yield after a slice of 30 s at most, but Locate and Verify are one
 	// pass over a batch, which takes as long as a system's slowest search.
@@ -116,7 +117,7 @@ func client[T any](driver riverdriver.Driver[T], c *Config, poll time.Duration, 
 		Queues: map[string]river.QueueConfig{
 			engine.QueueWork: {MaxWorkers: workers},
 			// One at a time: a Tick never overtakes itself in a process.
-			engine.QueueUpkeep: {MaxWorkers: 1, FetchPollInterval: pollPostgres},
+			engine.QueueUpkeep: {MaxWorkers: 1, FetchPollInterval: pollUpkeep},
 		},
 		FetchCooldown:               c.FetchCooldown,
 		FetchPollInterval:           max(poll, c.FetchCooldown),

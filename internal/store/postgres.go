@@ -74,8 +74,10 @@ func gormConfig(o Options) *gorm.Config {
 	}
 }
 
+// insertOnly is River's client without workers. It announces every insert at once: by default it keeps quiet for
+// 100 ms after an announcement, and a job of that time would wait for the workers' next poll.
 func insertOnly() *river.Config {
-	return &river.Config{Logger: slog.New(slog.DiscardHandler)}
+	return &river.Config{Logger: slog.New(slog.DiscardHandler), FetchCooldown: time.Millisecond}
 }
 
 func (p *postgres) close() error {
