@@ -456,7 +456,7 @@ func (e *Engine) Retry(ctx context.Context, a dsr.Actor, id string, version int6
 			return err
 		}
 		c, tasks := f.c, f.tasks[r.ID]
-		if r.Reason == reasonPackage {
+		if r.Reason == reasonPackage && m.version == f.cur.version {
 			c.to(r, dsr.Running, "retried", nil)
 			c.enqueue(Assemble{Request: r.ID}, c.now)
 			return nil
@@ -470,6 +470,9 @@ func (e *Engine) Retry(ctx context.Context, a dsr.Actor, id string, version int6
 		}
 		if phase == "" || phase == dsr.PhaseLocate || m.version != f.cur.version {
 			c.begin(r, f.cur, tasks, "retried")
+			if p := e.c.Packager; p != nil && r.Kind == dsr.Access {
+				return p.Discard(r.ID)
+			}
 			return nil
 		}
 		if residue {
