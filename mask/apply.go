@@ -179,6 +179,19 @@ func minToken(f Format) int {
 	return 12
 }
 
+// Made reports whether a value of a format is the output of a Random or HMAC mask: their addresses lie under a
+// top-level domain that is reserved for what does not exist (RFC 2606), their numbers under a country code that nobody
+// has. A made value identifies nobody, so nothing is learned from it.
+func Made(value string, f Format) bool {
+	switch f {
+	case Email:
+		return strings.HasSuffix(value, "@x.invalid")
+	case Phone:
+		return len(value) == 15 && strings.HasPrefix(value, "+999")
+	}
+	return false
+}
+
 var lower32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 func random(in Input) (any, error) {

@@ -109,6 +109,11 @@ func TestPseudonymIsStableAndKeepsTheFormat(t *testing.T) {
 			searched, err := mask.Pseudonym(live[0], value, target)
 			require.NoError(t, err)
 			require.Equal(t, a, searched, "a search finds what the mask wrote")
+			if text, ok := a.(string); ok && target.Format != mask.Free {
+				require.True(t, mask.Made(text, target.Format))
+				require.False(t, mask.Made("anna@example.com", target.Format))
+				require.False(t, mask.Made("+46701234567", target.Format))
+			}
 			if n, ok := a.(int64); ok {
 				require.GreaterOrEqual(t, n, int64(0))
 				require.Less(t, n, int64(1)<<31)
