@@ -306,9 +306,10 @@ func (c *closure) isDoomed(n *node) bool {
 }
 
 // lively reports whether a membership that is not doomed owns its target in somebody's name: its owners', or its own
-// when it is a person or nobody owns such rows.
+// when it is a person or nobody owns such rows. One that is itself owned through memberships is lively until the fixed
+// point dooms it.
 func (c *closure) lively(m *node) bool {
-	return m.e.Subject || len(m.e.owners) == 0 || c.hasLivingOwner(m)
+	return m.e.Subject || len(m.e.owners) == 0 || len(m.e.members) > 0 || c.hasLivingOwner(m)
 }
 
 func (c *closure) hasLivingOwner(n *node) bool {
