@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/internal/app"
+	"github.com/lethe-gdpr/lethe/internal/config"
+	"github.com/lethe-gdpr/lethe/internal/datamap"
+)
+
+// mapFlags are those of every command that works on a data map without a server.
+func mapFlags(c *cobra.Command) {
+	c.Flags().String("map", "lethe.yaml", "`file` of the data map (LETHE_MAP)")
+	c.Flags().String("data", "lethe-data", "`folder` of the server's keys (LETHE_DATA)")
+	c.Flags().Bool("json", false, "print JSON")
+}
+
+// readMap returns the configuration and the text of the data map that it names.
+func readMap(c *cobra.Command) (config.Config, []byte, error) {
+	loaded, err := loadConfig(c)
+	if err != nil {
+		return loaded, nil, err
+	}
+	text, err := os.ReadFile(loaded.Map)
+	if errors.Is(err, os.ErrNotExist) {
+		return loaded, nil, usageError{fmt.Errorf("there is no data map %s: `lethe init --from URL` drafts one from a database", loaded.Map)}
+	}
+	return loaded, text, err
+}
+
+// mapError names the file of a faulty map.
+func mapError(path string, err error) error {
+	var faults datamap.Faults
+	if errors.As(err, &faults) {
+		return usageError{fmt.Errorf("%s is not a valid data map:\n%w", path, err)}
+	}
+	return err
+}
+
+// eachSystem opens the systems of the map, all or the named ones, calls fn, and closes them.
+func eachSystem(c *cobra.Command, names []string, fn func(ctx context.Context, s app.Opened) error) error {
+	loaded, text, err := readMap(c)
+	if err != nil {
+		return err
+	}
+	systems, err := app.OpenMap(c.Context(), &loaded, os.LookupEnv, text, names...)
+	if err != nil {
+		return mapError(loaded.Map, err)
+	}
+	for _, s := range systems {
+		if err == nil {
+			if err = fn(c.Context(), s); err != nil {
+				err = fmt.Errorf("system %s: %w", s.Name, err)
+			}
+		}
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
+
+// systemFindings is what check prints as JSON.
+type systemFindings struct {
+	System   string               `json:"system"`
+	Findings []connectors.Finding `json:"findings"`
+}
+
+func newCheckCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check [SYSTEM...]",
+		Short: "Report everything that would make a request fail or be incomplete",
+		Long: `Compare the data map with what the systems really hold, and report everything that would make a request fail or be
+incomplete: tables and columns that the map forgot, missing privileges and indexes, masks that cannot hold in their
+column, and more. It reads catalogues only, never a row, and changes nothing.
+
+Exit code 3 when there is a finding of severity error: a request would end in needs_attention.`,
+		Example: "  SHOP_DSN=postgres://lethe@db.example.com/shop lethe check --map lethe.yaml",
+		RunE: func(c *cobra.Command, args []string) error {
+			all := []systemFindings{}
+			failed := false
+			err := eachSystem(c, args, func(ctx context.Context, s app.Opened) error {
+				found, err := s.Check(ctx)
+				if err != nil {
+					return err
+				}
+				for _, f := range found {
+					failed = failed || f.Severity == connectors.Error
+				}
+				all = append(all, systemFindings{s.Name, append([]connectors.Finding{}, found...)})
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			err = show(c, all, func(w io.Writer) {
+				for _, s := range all {
+					writeFindings(w, s)
+				}
+			})
+			if err == nil && failed {
+				return errFindings
+			}
+			return err
+		},
+	}
+	mapFlags(c)
+	return c
+}
+
+func writeFindings(w io.Writer, s systemFindings) {
+	if len(s.Findings) == 0 {
+		fmt.Fprintf(w, "%s: nothing to report\n", s.System)
+		return
+	}
+	for _, f := range s.Findings {
+		place := s.System
+		for _, part := range []string{f.Entity, f.Field} {
+			if part != "" {
+				place += "." + part
+			}
+		}
+		fmt.Fprintf(w, "%s: %s: %s (%s)\n", f.Severity, place, f.Message, f.Code)
+		if f.Hint != "" {
+			fmt.Fprintf(w, "    %s\n", f.Hint)
+		}
+	}
+}

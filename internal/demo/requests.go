@@ -1,0 +1,277 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/client"
+)
+
+// work files both requests, one after the other, and adds the table that the map forgets.
+func (d *demo) work(ctx context.Context) (*Result, error) {
+	d.say("\nThe person: %s, known to us by one e-mail address.\n", SubjectEmail)
+
+	d.say("\n1. They ask for a copy of their data (Art. 15). The agent files it, the officer approves.\n")
+	access, err := d.carryOut(ctx, client.KindAccess)
+	if err != nil {
+		return nil, err
+	}
+	out := &Result{Access: AccessResult{State: access.request.State}}
+	if access.request.State.Final() {
+		if err := d.fetchPackage(ctx, access.request.Id, &out.Access); err != nil {
+			return nil, err
+		}
+	}
+
+	d.say("\n2. They ask to be erased (Art. 17). The agent files it, the officer approves the plan.\n")
+	erasure, err := d.carryOut(ctx, client.KindErasure)
+	if err != nil {
+		return nil, err
+	}
+	out.Erasure = erasure.result()
+	d.sayErasure(erasure, &out.Erasure)
+	for _, name := range []string{HelpdeskFile, AnalyticsFile} {
+		if err := vacuum(ctx, d.file(name)); err != nil {
+			return nil, fmt.Errorf("vacuum %s: %w", name, err)
+		}
+	}
+
+	d.say("\n3. A later deployment adds a table that nobody told the map about. lethe check:\n")
+	if err := addForgottenTable(ctx, d.file(HelpdeskFile), time.Now().UTC()); err != nil {
+		return nil, fmt.Errorf("add the forgotten table: %w", err)
+	}
+	return out, d.check(ctx)
+}
+
+// carried is a Request that was followed to where it stands.
+type carried struct {
+	request *client.Request
+	plan    *client.Plan
+	tasks   []client.Task
+}
+
+// carryOut files a Request with the agent's key, approves its Plan with the officer's, and follows it to its end.
+func (d *demo) carryOut(ctx context.Context, kind client.Kind) (*carried, error) {
+	verified, method := true, "session"
+	r, err := client.Read[client.Request](d.agent.FileRequest(ctx, &client.FileRequestParams{}, client.NewRequest{
+		Kind: kind, Identifiers: client.Identifiers{{Name: "email", Value: SubjectEmail}},
+		IdentityVerified: &verified, IdentityMethod: &method,
+	}))
+	if err != nil {
+		return nil, err
+	}
+	d.say("   %s  %s\n", r.Id, "due "+r.Clock.Due.String())
+	c := &carried{request: r}
+	var seen int64
+	for {
+		if c.request, seen, err = d.progress(ctx, r.Id, seen); err != nil {
+			return nil, err
+		}
+		switch s := c.request.State; {
+		case s == client.StateAwaitingReview:
+			if err := d.approve(ctx, c); err != nil {
+				return nil, err
+			}
+		case s.Final(), s == client.StateNeedsAttention, s == client.StateDeferred:
+			tasks, err := client.Read[client.TaskList](d.agent.ListTasks(ctx, r.Id))
+			if err != nil {
+				return nil, err
+			}
+			c.tasks = tasks.Tasks
+			if !s.Final() {
+				d.say("   %s: %s %s\n", s, given(c.request.Reason), given(c.request.Hint))
+			}
+			return c, nil
+		}
+	}
+}
+
+// pollEvery is how often the demo looks, which is what a person would call live.
+const pollEvery = 50 * time.Millisecond
+
+// progress waits a moment and prints what is new in the timeline.
+func (d *demo) progress(ctx context.Context, id string, seen int64) (*client.Request, int64, error) {
+	select {
+	case <-ctx.Done():
+		return nil, seen, ctx.Err()
+	case <-time.After(pollEvery):
+	}
+	r, err := client.Read[client.Request](d.agent.GetRequest(ctx, id))
+	if err != nil {
+		return nil, seen, err
+	}
+	page, err := client.Read[client.EventPage](d.agent.ListEvents(ctx, id, &client.ListEventsParams{After: &seen}))
+	if err != nil {
+		return nil, seen, err
+	}
+	for _, e := range page.Events {
+		seen = e.Id
+		var detail []string
+		for _, k := range slices.Sorted(maps.Keys(e.Detail)) {
+			if v := e.Detail[k]; len(v) <= 40 { // hashes say nothing to a reader
+				detail = append(detail, k+"="+v)
+			}
+		}
+		d.say("   %s  %-8s  %-20s %s\n", e.At.Format("15:04:05.000"), e.Actor, e.Type, strings.Join(detail, " "))
+	}
+	return r, seen, nil
+}
+
+func (d *demo) approve(ctx context.Context, c *carried) error {
+	plan, err := client.Read[client.Plan](d.dpo.GetPlan(ctx, c.request.Id))
+	if err != nil {
+		return err
+	}
+	c.plan = plan
+	d.say("   The plan:\n")
+	w := tabwriter.NewWriter(d.out, 0, 4, 2, ' ', 0)
+	for _, l := range plan.Lines {
+		fmt.Fprintf(w, "     %s.%s\t%s\t%d\t%s\n", l.System, l.Entity, l.Method, l.Count, why(l.Exception))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err = client.Read[client.Request](d.dpo.ApproveRequest(ctx, c.request.Id,
+		&client.ApproveRequestParams{IfMatch: c.request.ETag()}, client.Approval{PlanHash: plan.Hash}))
+	return err
+}
+
+func why(e *client.Exception) string {
+	if e == nil {
+		return ""
+	}
+	s := "stays: Art. " + e.Article
+	if e.Statute != nil {
+		s += ", " + *e.Statute
+	}
+	if e.Ends != nil {
+		s += ", until " + e.Ends.Format(time.DateOnly)
+	} else if e.Class != nil {
+		s += ", ends with the rule " + *e.Class
+	}
+	return s
+}
+
+func given(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// result sums up the receipts of an erasure.
+func (c *carried) result() ErasureResult {
+	out := ErasureResult{State: c.request.State, Systems: []string{}}
+	if c.plan != nil {
+		for _, l := range c.plan.Lines {
+			out.Found += l.Count
+		}
+	}
+	for _, t := range c.tasks {
+		out.Systems = append(out.Systems, t.System)
+		if t.Receipt == nil {
+			continue
+		}
+		out.Residue += t.Receipt.Residue
+		for _, l := range t.Receipt.Lines {
+			switch l.Method {
+			case client.MethodDelete:
+				out.Deleted += l.Count
+			case client.MethodKeep:
+				out.Kept += l.Count
+			case client.MethodMask, client.MethodRedact, client.MethodRelease, client.MethodAnchor:
+				out.Pseudonymized += l.Count
+			}
+		}
+	}
+	slices.Sort(out.Systems)
+	return out
+}
+
+func (d *demo) sayErasure(c *carried, r *ErasureResult) {
+	d.say("   %s: %d rows found in %s; %d deleted, %d changed, %d kept; searched again: %d left.\n",
+		r.State, r.Found, strings.Join(r.Systems, " and "), r.Deleted, r.Pseudonymized, r.Kept, r.Residue)
+	if c.plan == nil {
+		return
+	}
+	for _, l := range c.plan.Lines {
+		if l.Exception != nil {
+			d.say("   %s.%s %s\n", l.System, l.Entity, why(l.Exception))
+		}
+	}
+	for _, e := range c.plan.Copies {
+		d.say("   Still in %s of %s, which end %s after the erasure.\n", e.What, given(e.System), given(e.Ends))
+	}
+}
+
+// fetchPackage downloads the copy through a one-time link that the officer makes.
+func (d *demo) fetchPackage(ctx context.Context, id string, out *AccessResult) (err error) {
+	info, err := client.Read[client.Package](d.dpo.GetPackage(ctx, id))
+	if err != nil {
+		return err
+	}
+	link, err := client.Read[client.PackageLink](d.dpo.CreatePackageLink(ctx, id, &client.CreatePackageLinkParams{}))
+	if err != nil {
+		return err
+	}
+	address := given(link.Url)
+	resp, err := d.dpo.DownloadPackage(ctx, address[strings.LastIndex(address, "/")+1:])
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := client.Check(resp); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(d.file(PackageFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, resp.Body)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	out.Package, out.Records = d.file(PackageFile), info.Records
+	d.say("   completed: %d records in %s (open its index.html: it works offline).\n", out.Records, out.Package)
+	return nil
+}
+
+func (d *demo) check(ctx context.Context) error {
+	result, err := client.Read[client.CheckResult](d.agent.CheckSystem(ctx, "helpdesk"))
+	if err != nil {
+		return err
+	}
+	for _, f := range result.Findings {
+		place := strings.TrimSuffix(given(f.Entity)+"."+given(f.Field), ".")
+		d.say("   %s: %s: %s\n", f.Severity, place, f.Message)
+		if given(f.Hint) != "" {
+			d.say("     %s\n", *f.Hint)
+		}
+	}
+	return nil
+}
+
+// tryThis prints commands for whoever wants to go on.
+func (d *demo) tryThis(url string) {
+	d.say(`
+Lethe keeps serving on %s until you press Ctrl-C. Commands to try in another terminal:
+
+  export LETHE_SERVER=%s LETHE_API_KEY_FILE=%s
+  export HELPDESK_DSN=sqlite://%s ANALYTICS_DSN=sqlite://%s
+  %[6]s request list
+  %[6]s plan --map %[7]s --email customer7@example.com
+  %[6]s request new --kind erasure --email customer7@example.com --verified session --wait
+  %[6]s check --map %[7]s
+  %[6]s drift --map %[7]s
+
+The officer who approves has another key: LETHE_API_KEY_FILE=%[8]s
+`, url, url, d.file("agent.key"), d.file(HelpdeskFile), d.file(AnalyticsFile), d.o.Lethe, d.file(MapFile), d.file("officer.key"))
+}
