@@ -197,15 +197,15 @@ var dictionary = func() map[string]Guess {
 			telefonnr mobile mobil mobilephone mobilenumber mobilnummer mobiltelefon cell cellphone msisdn telefono movil celular
 			telefone telemovel telefoon handy handynummer puhelin puhelinnumero tlf tlfnr gsm portable contactno contactnumber whatsapp sms`},
 		{"user.contact.fax_number", "", false, "fax faxnumber faxnummer telefax"},
-		{"user.name", "", false, `fullname displayname realname surname lastname familyname firstname forename givenname
+		{"user.name", "", false, `fullname displayname nicename realname surname lastname familyname firstname forename givenname
 			middlename maidenname vorname nachname familienname zuname geburtsname prenom nomdefamille nomcomplet nomnaissance nomusage nombre apellido apellidos
 			cognome sobrenome apelido voornaam achternaam fornamn efternamn fornavn efternavn etunimi sukunimi imie nazwisko fname lname
-			contactname contactperson ansprechpartner kontaktperson customername clientname username personname kundenname
+			contactname contactperson ansprechpartner kontaktperson customername clientname personname kundenname
 			nametolog signature signatory nomutilisateur salutationname cardholder cardholdername holdername accountholder kontoinhaber
 			passenger passengername guestname patientname authorname attendee attendeename beneficiary recipientname shiptoname initials`},
 		{"user.name", "", true, `name names nom naam namn navn nimi nome nazwa title firstlast recipient addressee author creatorname
 			sender byline contact`},
-		{"user.account.username", dsr.KindOpaque, false, `login loginname nickname nick handle screenname pseudo pseudonym benutzername
+		{"user.account.username", dsr.KindOpaque, false, `username login loginname nickname nick handle screenname pseudo pseudonym benutzername
 			anvandarnamn usuario brugernavn kayttajatunnus gebruikersnaam userlogin accountname loginid`},
 		{"user.contact.address", "", false, `address street streetaddress addressline addrline addr addrlines strasse str hausnummer
 			strassehausnr hausnr housenumber housenr houseno adresse adress adresa direccion calle rue indirizzo via endereco rua morada straat
@@ -243,7 +243,7 @@ var dictionary = func() map[string]Guess {
 		{"user.device", "", false, `useragent agentstring browser ua browseragent deviceid devicename device devicetoken pushtoken imei
 			imsi macaddress macaddr idfa gaid adid fingerprint browserfingerprint serialnumber fcmtoken apnstoken udid`},
 		{"user.device.cookie_id", dsr.KindOpaque, false, "cookie cookieid visitorid anonymousid sessionid clientid trackingid gaclientid"},
-		{"user.authorization.credentials", "", false, `password passwd pwd passwordhash passwdhash pwhash encryptedpassword passwort kennwort
+		{"user.authorization.credentials", "", false, `password passwd pass pwd passwordhash passwdhash pwhash encryptedpassword passwort kennwort
 			motdepasse contrasena senha losenord wachtwoord pin pinhash secret otpsecret totpsecret mfasecret recoverycode recoverycodes
 			apikey accesstoken refreshtoken oauthtoken resettoken resetpasswordtoken rememberme remembertoken securityanswer
 			securityquestion salt passwordsalt authtoken confirmationtoken sessiontoken`},

@@ -94,6 +94,7 @@ type checker struct {
 	entities []*checked
 	byName   map[string]*checked
 	byTable  map[string]*checked
+	owned    map[*checked]bool // entities that an owner's path connects with a subject
 }
 
 // checked is one entity of the map and its table, nil when there is none.
@@ -159,6 +160,7 @@ func newChecker(d *DB, c *catalogue) *checker {
 		k.entities = append(k.entities, e)
 		k.byName[e.Name] = e
 	}
+	k.owned = k.reach(func(*checked, connectors.Owner) bool { return true })
 	return k
 }
 

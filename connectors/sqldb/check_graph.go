@@ -53,7 +53,7 @@ func (k *checker) reach(usable func(e *checked, o connectors.Owner) bool) map[*c
 
 // checkOwnership reports personal entities that no path connects with a subject, or only paths that may be NULL.
 func (k *checker) checkOwnership() {
-	reached := k.reach(func(*checked, connectors.Owner) bool { return true })
+	reached := k.owned
 	solid := k.reach(func(e *checked, o connectors.Owner) bool { return e.table == nil || !k.mayBeNull(e, o) })
 	for _, e := range k.entities {
 		if e.table == nil {

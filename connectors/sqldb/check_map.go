@@ -242,7 +242,7 @@ func (k *checker) checkReferences() {
 				continue
 			}
 			message := fmt.Sprintf("the column refers to %s, which the map does not say", to.Name)
-			if deleted(to.Entity) {
+			if k.deletes(to) {
 				k.fail(FindUndeclaredReference, e.Name, strings.Join(r.Columns, ", "), message,
 					"Declare it under owned_by or accessed_by: rows that it points at cannot be deleted otherwise.")
 			}
@@ -340,6 +340,9 @@ func comparable2(child, parent connectors.ColumnClass) bool {
 func deleted(e *connectors.Entity) bool {
 	return e.Keep == nil && (e.Erase == dsr.Delete || e.Erase == "")
 }
+
+// deletes reports whether rows of the entity are ever deleted: an entity that is only accessed is not.
+func (k *checker) deletes(e *checked) bool { return deleted(e.Entity) && k.owned[e] }
 
 // checkUnmapped reports tables that the map leaves out though they belong to a person's data: they refer to an entity,
 // directly or through each other, or their columns look personal.
@@ -462,7 +465,7 @@ func (k *checker) checkIgnoredReferences(t *connectors.EntitySchema) {
 	}
 	for _, r := range t.References {
 		to := k.byTable[r.Entity]
-		if to == nil || !deleted(to.Entity) {
+		if to == nil || !k.deletes(to) {
 			continue
 		}
 		field := strings.Join(r.Columns, ", ")

@@ -11,10 +11,11 @@ import (
 )
 
 // The catalogue is read from pg_catalog rather than information_schema, which hides what the user may not use and
-// knows nothing of partitions, partial indexes or domains' base types. Tables of extensions are left out.
+// knows nothing of partitions, partial indexes or domains' base types. Tables of extensions are left out. Tables that
+// inherit count as partitions: statements on their parent reach them too.
 const (
 	pgTables = `
-SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relispartition, c.reltuples::bigint,
+SELECT c.oid, n.nspname, c.relname, c.relkind::text, EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid), c.reltuples::bigint,
        coalesce(pg_total_relation_size(c.oid), 0),
        has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
        (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),

@@ -22,9 +22,7 @@ const proseLength = 200
 func (d *drafter) describe() {
 	for _, t := range d.tables {
 		if !t.mapped {
-			if t.ignored == "" {
-				t.ignored = "no column looks personal and nothing leads here from a person"
-			}
+			t.explain()
 			continue
 		}
 		for _, c := range t.order {
@@ -32,6 +30,30 @@ func (d *drafter) describe() {
 		}
 		if t.subject {
 			d.identify(t)
+		}
+	}
+}
+
+// explain says why a table is left out. One with personal columns is not declared harmless: a person must decide.
+func (t *table) explain() {
+	if t.ignored != "" {
+		return
+	}
+	var personal []string
+	for _, c := range t.order {
+		if c.guessed && !c.guess.Weak {
+			personal = append(personal, c.Name)
+		}
+	}
+	if len(personal) > 0 {
+		t.decide = fmt.Sprintf("%s is left out although %s looks personal: nothing leads from it to anybody. Map it, or ignore it with a reason.",
+			t.Name, strings.Join(personal, ", "))
+		return
+	}
+	t.ignored = "no column looks personal"
+	for _, r := range t.refs {
+		if r.by == "" && r.to.mapped {
+			t.ignored = fmt.Sprintf("no column looks personal; %s names who works with a row", r.column())
 		}
 	}
 }
@@ -78,7 +100,7 @@ func (d *drafter) describeColumn(t *table, c *column) {
 
 // aboutPerson reports whether each row is a person or belongs to one directly.
 func (t *table) aboutPerson() bool {
-	return t.subject || slices.ContainsFunc(t.owned, func(r *reference) bool { return r.by == "" && r.to.subject })
+	return t.subject || t.detail || slices.ContainsFunc(t.owned, func(r *reference) bool { return r.by == "" && r.to.subject })
 }
 
 // machineWord reports whether a name without any word, or with one for machine values, is of no interest to a reader.

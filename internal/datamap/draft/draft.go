@@ -69,8 +69,14 @@ type table struct {
 	reasons []string // why it is a list of persons
 	subject bool
 	mapped  bool
-	ignored string // why it is left out
-	decide  string // what a person must decide about the whole entity
+	// loose subjects are persons beside the main ones, or organisations: what refers to them does not go with them.
+	loose bool
+	// detail tables say more about a person's row that points at them.
+	detail bool
+	// bystander tables are about no person, but share a detail with one.
+	bystander bool
+	ignored   string // why it is left out
+	decide    string // what a person must decide about the whole entity
 
 	refs     []*reference // this is the child
 	owned    []*reference
@@ -133,7 +139,7 @@ func newDrafter(s connectors.Schema) *drafter {
 		t.words = connectors.Words(local)
 		for j := range e.Columns {
 			c := &column{Column: &e.Columns[j]}
-			c.guess, c.guessed = connectors.GuessPersonal(*c.Column)
+			c.guess, c.guessed = guess(t.words, *c.Column)
 			t.columns[c.Name], t.order = c, append(t.order, c)
 		}
 		d.tables = append(d.tables, t)
@@ -146,6 +152,22 @@ func newDrafter(s connectors.Schema) *drafter {
 		}
 	}
 	return d
+}
+
+// guess guesses what a column holds. Some schemas repeat the table's name in each column; in comments.comment_agent
+// the first word tells nothing.
+func guess(table []string, c connectors.Column) (connectors.Guess, bool) {
+	words := connectors.Words(c.Name)
+	if len(table) == 0 || len(words) < 2 || !sameWord(table[len(table)-1], words[0]) {
+		return connectors.GuessPersonal(c)
+	}
+	short := c
+	short.Name = strings.Join(words[1:], "_")
+	if g, ok := connectors.GuessPersonal(short); ok {
+		return g, true
+	}
+	g, ok := connectors.GuessPersonal(c)
+	return g, ok && g.Word != words[0]
 }
 
 // trimPrefix removes a first word that most tables share: wp_users and wp_posts are users and posts.

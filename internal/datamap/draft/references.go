@@ -1,6 +1,7 @@
 package draft
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -147,7 +148,7 @@ func (d *drafter) guessReference(t *table, c *column) {
 		return
 	}
 	// assigned_user_id is users; parent_comment_id is comments
-	for i := 1; i < len(words); i++ {
+	for i := 1; i < len(words) && looks; i++ {
 		tail := strings.Join(words[i:], "")
 		for _, to := range d.tables {
 			if to.ignored == "" && keyed(to) && to.called(tail) {
@@ -157,6 +158,10 @@ func (d *drafter) guessReference(t *table, c *column) {
 		}
 	}
 	if slices.Contains([]string{"parent", "replyto", "inreplyto", "replytopost"}, base) && (looks || numeric) && keyed(t) {
+		add(t, "a parent in the same table, no foreign key")
+		return
+	}
+	if n := len(words); numeric && n > 1 && words[n-1] == "parent" && t.called(strings.Join(words[:n-1], "")) && keyed(t) {
 		add(t, "a parent in the same table, no foreign key")
 		return
 	}
@@ -240,7 +245,7 @@ func (d *drafter) findOwners() {
 			if t.mapped || t.ignored != "" {
 				continue
 			}
-			if slices.ContainsFunc(t.refs, func(r *reference) bool { return r.by != "" || r.to != t && r.to.mapped }) {
+			if slices.ContainsFunc(t.refs, func(r *reference) bool { return r.by != "" || r.to != t && r.to.mapped && t.follows(r) }) {
 				t.mapped, changed = true, true
 			}
 		}
@@ -249,6 +254,7 @@ func (d *drafter) findOwners() {
 		}
 		changed = d.adopt()
 	}
+	d.shareDetails()
 	d.fillPolymorphic()
 	for _, t := range d.tables {
 		if t.mapped {
@@ -257,6 +263,29 @@ func (d *drafter) findOwners() {
 	}
 	d.watch()
 }
+
+// follows reports whether a reference to a mapped table makes the row personal: not where somebody merely works with
+// it, or where a company is named, unless the row says something about a person itself.
+func (t *table) follows(r *reference) bool {
+	if r.to.detail && !r.to.subject {
+		return false
+	}
+	if r.to.subject && (r.to.loose || t.worksOn(r)) {
+		return t.strong("user.") != nil || slices.ContainsFunc(t.order, func(c *column) bool {
+			return c.guessed && c.guess.Category == "user.content" && c.HasText && c.guess.Word != "name" && c.guess.Word != "description"
+		})
+	}
+	return true
+}
+
+// worksOn reports whether a reference to a person is by a role that only works with the row.
+func (t *table) worksOn(r *reference) bool {
+	return accessorWord(connectors.Words(r.column())) && !isPerson(t.words[len(t.words)-1])
+}
+
+// details are words for tables whose rows say more about the row that points at them.
+var details = strings.Fields(`address adresse adress direccion indirizzo profile profil contact detail info information bank card wallet
+	avatar photo picture location preference settings identity person passport licence license insurance anschrift coordonnees`)
 
 // adopt maps one more table with personal columns that nothing led to: one that a mapped row points at belongs to that
 // row; one with an e-mail address belongs to whoever has that address; else each of its rows may be a person.
@@ -267,9 +296,12 @@ func (d *drafter) adopt() bool {
 		}
 		for _, holder := range d.tables {
 			for _, r := range holder.refs {
-				if holder.mapped && r.to == t && r.by == "" {
+				detail := slices.ContainsFunc(t.words, func(w string) bool {
+					return slices.ContainsFunc(details, func(d string) bool { return sameWord(w, d) })
+				})
+				if holder.mapped && r.to == t && r.by == "" && (detail || holder.subject && t.strong("user.workplace") == nil) {
 					holder.owns = append(holder.owns, r)
-					t.mapped = true
+					t.mapped, t.detail = true, true
 				}
 			}
 		}
@@ -293,19 +325,34 @@ func (d *drafter) adopt() bool {
 			return true
 		}
 		if c := t.identifying(); c != nil {
-			t.subject, t.mapped = true, true
+			t.subject, t.mapped, t.loose = true, true, true
 			t.decide = fmt.Sprintf("nothing leads from here to another person, so each row is taken for one, by %s. Right?", c.Name)
 			t.reasons = []string{"column " + c.Name}
 			return true
 		}
 		if c := t.strong("user.device.ip_address"); c != nil {
-			t.subject, t.mapped = true, true
+			t.subject, t.mapped, t.loose = true, true, true
 			t.decide = fmt.Sprintf("nothing but %s leads to a person. Is that enough, or should the table be cleared by age instead?", c.Name)
 			t.reasons = []string{"column " + c.Name}
 			return true
 		}
 	}
 	return false
+}
+
+// shareDetails maps tables that point at a detail of persons as well, such as a branch with an address: they keep the
+// detail alive.
+func (d *drafter) shareDetails() {
+	for _, t := range d.tables {
+		if t.mapped || t.ignored != "" || !slices.ContainsFunc(t.refs, func(r *reference) bool { return r.to != nil && r.to.subject }) {
+			continue
+		}
+		for _, r := range t.refs {
+			if r.by == "" && r.to.detail {
+				t.owns, t.mapped, t.bystander = append(t.owns, r), true, true
+			}
+		}
+	}
 }
 
 // fillPolymorphic gives polymorphic references without known values a target each for the likeliest tables.
@@ -360,7 +407,7 @@ func (d *drafter) own(t *table) {
 		case slices.Contains(t.owns, r):
 		case r.by == "" && r.to == t:
 			selves = append(selves, r)
-		case r.by == "" && accessorWord(connectors.Words(r.column())) && !isPerson(t.words[len(t.words)-1]):
+		case r.by == "" && (t.worksOn(r) || r.to.loose):
 			accessors = append(accessors, r)
 		case t.subject && r.by == "":
 			accessors = append(accessors, r) // a person belongs to nobody
@@ -368,8 +415,14 @@ func (d *drafter) own(t *table) {
 			owners = append(owners, r)
 		}
 	}
-	if len(owners) == 0 && !t.subject && len(t.memberOf(d)) == 0 {
+	if len(owners) == 0 && !t.subject && !t.bystander && len(t.memberOf(d)) == 0 {
 		owners, accessors = accessors, nil // somebody must own it
+		for _, r := range owners {
+			r.decide = fmt.Sprintf("nobody but %s leads from this row to a person. Does it go when they do?", r.column())
+		}
+	}
+	if len(owners) > 0 && !t.subject && !slices.ContainsFunc(owners, func(r *reference) bool { return !r.nullable }) {
+		owners[0].decide = cmp.Or(owners[0].decide, "every way from this row to a person may be NULL. How are the others found?")
 	}
 	t.owned = owners
 	t.accessed = accessors
@@ -407,8 +460,12 @@ func (d *drafter) maybeOwns(t *table, r *reference) {
 // watch finds persons whose rows others keep pointing at, and rows that must outlive their owner for another's sake.
 func (d *drafter) watch() {
 	for _, t := range d.tables {
-		for _, r := range t.accessed {
-			if r.to.subject && r.declared && r.onDelete != "set null" && r.onDelete != "cascade" {
+		refs := t.accessed
+		if !t.mapped {
+			refs = t.refs
+		}
+		for _, r := range refs {
+			if r.by == "" && r.to.subject && r.declared && r.onDelete != "set null" && r.onDelete != "cascade" {
 				r.to.watched = true
 			}
 		}

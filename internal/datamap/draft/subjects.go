@@ -82,7 +82,18 @@ func (d *drafter) findSubjects() {
 			t.subject = false
 		}
 	}
+	for _, t := range d.subjects() {
+		if t.organisation() {
+			t.loose, t.decide = true, "is a row of this table a person, or a company with nothing personal but its contact?"
+		}
+	}
+	if slices.ContainsFunc(d.subjects(), func(t *table) bool { return !t.loose }) {
+		return
+	}
 	if len(d.subjects()) > 0 {
+		for _, t := range d.subjects() {
+			t.loose = false
+		}
 		return
 	}
 	var best *table
@@ -114,6 +125,14 @@ func (d *drafter) belongs(t *table) bool {
 		}
 	}
 	return false
+}
+
+// organisation reports whether the rows are companies that have a contact rather than persons.
+func (t *table) organisation() bool {
+	if slices.ContainsFunc(t.words, isPerson) || t.strong("user.authorization") != nil || t.strong("user.demographic") != nil {
+		return false
+	}
+	return slices.ContainsFunc(t.order, func(c *column) bool { return c.guessed && c.guess.Category == "user.workplace" })
 }
 
 func personScore(t *table) (int, []string) {

@@ -134,6 +134,10 @@ func (w *writer) ignored(d *drafter, depth int) {
 		if t.mapped {
 			continue
 		}
+		if t.ignored == "" {
+			w.decide(depth, t.decide)
+			continue
+		}
 		if first {
 			w.decide(depth, "do these tables really hold nothing about a person?")
 			w.line(depth, "ignore:", "")
