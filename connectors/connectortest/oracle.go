@@ -1,0 +1,378 @@
+package connectortest
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+// oracle computes what an erasure must do, from the map and the rows alone: definitions written down and repeated
+// until nothing changes. It shares no code with any connector but the matcher of free text, which is theirs by
+// contract.
+type oracle struct {
+	sys   *connectors.System
+	data  Dataset
+	batch connectors.Batch
+	any   bool
+	rows  []*fate
+}
+
+// fate is what happens to one row.
+type fate struct {
+	e       *connectors.Entity
+	t       *Table
+	key     string
+	row     map[string]string
+	matched []string
+	seed    bool
+	reached bool
+	doomed  bool
+	access  bool
+	held    bool
+	action  dsr.Method
+	nulls   []string
+}
+
+// outcome is what the oracle expects.
+type outcome struct {
+	after  Tables
+	counts map[string]int64           // "entity method"
+	fates  map[string]map[string]fate // by entity and key
+}
+
+// expect computes the outcome of erasing a batch, where the rows of held subjects stay as they are.
+func expect(sys *connectors.System, d Dataset, b, held connectors.Batch) outcome {
+	tenants := map[string]bool{}
+	for _, s := range b {
+		tenants[s.Tenant] = true
+	}
+	out := outcome{after: d.rows().clone(), counts: map[string]int64{}, fates: map[string]map[string]fate{}}
+	for tenant := range tenants {
+		of := func(all connectors.Batch) connectors.Batch {
+			return slices.DeleteFunc(slices.Clone(all), func(s connectors.Subject) bool { return s.Tenant != tenant })
+		}
+		frozen := map[string]bool{}
+		if hb := of(held); len(hb) > 0 {
+			for _, f := range newOracle(sys, d, hb, true, nil).rows {
+				if f.reached && !f.access {
+					frozen[f.e.Name+"\x00"+f.key] = true
+				}
+			}
+		}
+		o := newOracle(sys, d, of(b), false, frozen)
+		o.act()
+		o.apply(out)
+	}
+	return out
+}
+
+// shown are the rows that an export of one subject shows, by "entity key".
+func shown(sys *connectors.System, d Dataset, s connectors.Subject) map[string]*fate {
+	out := map[string]*fate{}
+	for _, f := range newOracle(sys, d, connectors.Batch{s}, true, nil).rows {
+		if f.reached && (s.Entities == nil || s.Entities[f.e.Name]) {
+			out[f.e.Name+" "+f.key] = f
+		}
+	}
+	return out
+}
+
+func newOracle(sys *connectors.System, d Dataset, b connectors.Batch, any bool, frozen map[string]bool) *oracle {
+	o := &oracle{sys: sys, data: d, batch: b, any: any}
+	rows := d.rows()
+	for i := range sys.Entities {
+		e := &sys.Entities[i]
+		for k, r := range rows[e.From()] {
+			if e.Tenant != "" && r[e.Tenant] != b[0].Tenant {
+				continue
+			}
+			o.rows = append(o.rows, &fate{e: e, t: d.Table(e.From()), key: k, row: r, held: frozen[e.Name+"\x00"+k]})
+		}
+	}
+	for _, f := range o.rows {
+		o.match(f)
+	}
+	for o.again() {
+	}
+	return o
+}
+
+func (o *oracle) match(f *fate) {
+	for _, field := range f.e.Fields {
+		if field.Identifier == "" || f.row[field.Name] == null {
+			continue
+		}
+		for _, s := range o.batch {
+			for _, id := range s.Identifiers {
+				if id.Name == field.Identifier && same(o.sys.Identifiers[id.Name], id.Value.Reveal(), f.row[field.Name]) &&
+					!slices.Contains(f.matched, field.Name) {
+					f.matched = append(f.matched, field.Name)
+				}
+			}
+		}
+	}
+	owned := len(f.e.OwnedBy) > 0
+	for i := range o.sys.Entities {
+		for _, tie := range o.sys.Entities[i].Owns {
+			owned = owned || tie.Entity == f.e.Name
+		}
+	}
+	f.seed = len(f.matched) > 0 && (f.e.Subject || !owned)
+	f.reached = len(f.matched) > 0
+}
+
+func same(kind dsr.IdentifierKind, a, b string) bool {
+	switch kind {
+	case dsr.KindEmail:
+		return strings.EqualFold(a, b)
+	case dsr.KindPhone:
+		only := func(s string) string {
+			return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }), "")
+		}
+		return strings.TrimPrefix(only(a), "00") == strings.TrimPrefix(only(b), "00")
+	}
+	return a == b
+}
+
+// again applies each definition to each row once and reports whether anything new follows.
+func (o *oracle) again() bool {
+	news := false
+	for _, f := range o.rows {
+		fromOwner := slices.ContainsFunc(o.ownersOf(f), func(p *fate) bool { return p.doomed })
+		fromMember := slices.ContainsFunc(o.membersOf(f), func(m *fate) bool { return m.doomed })
+		leftAlone := !f.held && !f.doomed && len(f.e.Owns) > 0 && !o.alive(f) &&
+			slices.ContainsFunc(o.targetsOf(f), func(p *fate) bool { return p.doomed })
+		if (fromOwner || fromMember || leftAlone) && (!f.reached || f.access) {
+			f.reached, f.access, news = true, false, true
+		}
+		if o.any && !f.reached && slices.ContainsFunc(o.parentsBy(f, f.e.AccessedBy), func(p *fate) bool { return p.doomed }) {
+			f.reached, f.access, news = true, true, true
+		}
+		if !f.reached || f.access || f.doomed || f.held {
+			continue
+		}
+		livingMember := slices.ContainsFunc(o.membersOf(f), func(m *fate) bool { return !m.doomed && o.alive(m) })
+		if o.any || f.seed || !o.alive(f) && !livingMember {
+			f.doomed, news = true, true
+		}
+	}
+	return news
+}
+
+// alive reports whether an owner of the row lives.
+func (o *oracle) alive(f *fate) bool {
+	return f.held || slices.ContainsFunc(o.ownersOf(f), func(p *fate) bool { return !p.doomed })
+}
+
+func (o *oracle) ownersOf(f *fate) []*fate  { return o.parentsBy(f, f.e.OwnedBy) }
+func (o *oracle) targetsOf(f *fate) []*fate { return o.parentsBy(f, f.e.Owns) }
+
+func (o *oracle) parentsBy(f *fate, ties []connectors.Owner) []*fate {
+	var out []*fate
+	for _, tie := range ties {
+		for _, p := range o.rows {
+			if o.refers(f, tie, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// refers is the definition of a reference.
+func (o *oracle) refers(f *fate, tie connectors.Owner, p *fate) bool {
+	if p.e.Name != tie.Entity || tie.When != nil && f.row[tie.When.Column] != tie.When.Value {
+		return false
+	}
+	to := tie.References
+	if len(to) == 0 {
+		to = p.t.PrimaryKey
+	}
+	for i, c := range tie.Columns {
+		if f.row[c] == null || f.row[c] != p.row[to[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+func (o *oracle) membersOf(f *fate) []*fate {
+	var out []*fate
+	for _, m := range o.rows {
+		for _, tie := range m.e.Owns {
+			if o.refers(m, tie, f) {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+func (o *oracle) covers(e string) bool {
+	return slices.ContainsFunc(o.batch, func(s connectors.Subject) bool { return s.Entities == nil || s.Entities[e] })
+}
+
+func (o *oracle) matcher() *mask.Matcher {
+	var ids []dsr.Identifier
+	for _, s := range o.batch {
+		ids = append(ids, s.Identifiers...)
+	}
+	return mask.NewMatcher(ids, o.sys.Identifiers)
+}
+
+// act gives each row its one method.
+func (o *oracle) act() {
+	matcher := o.matcher()
+	for _, f := range o.rows {
+		named := slices.ContainsFunc(f.e.Mentions, func(c string) bool { return f.row[c] != null && matcher.Find(f.row[c]) })
+		released := slices.ContainsFunc(o.ownersOf(f), func(p *fate) bool { return p.doomed })
+		switch {
+		case f.held || !o.covers(f.e.Name):
+		case f.doomed && f.e.Keep != nil:
+			f.action = dsr.Keep
+		case f.doomed:
+			f.action = f.e.Erase
+		case released:
+			f.action = dsr.Release
+		case len(f.matched) > 0 || named:
+			f.action = dsr.Redact
+		}
+	}
+	for again := true; again; {
+		again = false
+		for _, f := range o.rows {
+			if f.action == dsr.Delete {
+				continue
+			}
+			for _, tie := range slices.Concat(f.e.OwnedBy, f.e.Owns) {
+				for _, p := range o.rows {
+					if p == f || p.action != dsr.Delete || !o.refers(f, tie, p) || o.changes(f, tie.Columns) {
+						continue
+					}
+					if p.e.Anchor != nil {
+						p.action, again = dsr.Anchor, true
+					} else {
+						f.nulls = append(f.nulls, tie.Columns[0])
+					}
+				}
+			}
+		}
+	}
+}
+
+func (o *oracle) changes(f *fate, columns []string) bool {
+	specs := o.specs(f)
+	return slices.ContainsFunc(columns, func(c string) bool { _, ok := specs[c]; return ok })
+}
+
+// specs are the masks of a row by column.
+func (o *oracle) specs(f *fate) masks {
+	out := masks{}
+	merge := func(m masks) {
+		for c, s := range m {
+			out[c] = s
+		}
+	}
+	switch f.action {
+	case dsr.Mask, dsr.Keep:
+		merge(f.e.Masks)
+	case dsr.Anchor:
+		merge(f.e.Anchor)
+	case dsr.Release:
+		for _, tie := range f.e.OwnedBy {
+			if slices.ContainsFunc(o.parentsBy(f, owners(tie)), func(p *fate) bool { return p.doomed }) {
+				for _, c := range tie.Columns {
+					merge(f.e.OnOwnerErased[c])
+				}
+			}
+		}
+	case dsr.Redact:
+		for _, c := range f.matched {
+			if f.t.column(c).Nullable {
+				out[c] = toNull
+			} else {
+				out[c] = toRandom
+			}
+		}
+	}
+	for _, c := range f.nulls {
+		out[c] = toNull
+	}
+	return out
+}
+
+// apply writes the outcome down.
+func (o *oracle) apply(out outcome) {
+	matcher := o.matcher()
+	for _, f := range o.rows {
+		if out.fates[f.e.Name] == nil {
+			out.fates[f.e.Name] = map[string]fate{}
+		}
+		out.fates[f.e.Name][f.key] = *f
+		if f.action == "" {
+			continue
+		}
+		out.counts[f.e.Name+" "+string(f.action)]++
+		rows := out.after[f.e.From()]
+		if f.action == dsr.Delete {
+			delete(rows, f.key)
+			continue
+		}
+		specs := o.specs(f)
+		for _, c := range f.e.Mentions {
+			if _, ok := specs[c]; !ok {
+				specs[c] = toRedact
+			}
+		}
+		for c, spec := range specs {
+			rows[f.key][c] = o.masked(f, c, spec, matcher)
+		}
+	}
+}
+
+func (o *oracle) masked(f *fate, c string, spec mask.Spec, m *mask.Matcher) string {
+	v := f.row[c]
+	col := f.t.column(c)
+	switch {
+	case spec.Kind == mask.Null:
+		return null
+	case spec.Kind == mask.Constant:
+		return spec.Value
+	case spec.Kind == mask.Random:
+		return fresh
+	case v == null:
+		return null
+	case spec.Kind == mask.Redact && col.Class == connectors.ClassJSON:
+		doc, _ := m.RedactJSON(v)
+		return canonical(col.Class, doc)
+	case spec.Kind == mask.Redact && slices.Contains(f.e.Mentions, c):
+		text, _ := m.Redact(v)
+		return text
+	case spec.Kind == mask.Redact:
+		return mask.Redacted
+	}
+	in := mask.Input{Value: v, Keys: keyring{}, Target: mask.Target{Class: mask.Class(col.Class), MaxLen: col.MaxLen}}
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil && col.Class == connectors.ClassInteger {
+		in.Value = n
+	}
+	for _, field := range f.e.Fields {
+		if field.Name == c && field.Identifier != "" {
+			in.Domain = field.Identifier
+			switch o.sys.Identifiers[field.Identifier] {
+			case dsr.KindEmail:
+				in.Target.Format, in.Value = mask.Email, strings.ToLower(v)
+			case dsr.KindPhone:
+				in.Target.Format = mask.Phone
+			}
+		}
+	}
+	got, err := spec.Apply(in)
+	if err != nil {
+		panic("the suite's own map has a mask that cannot hold: " + err.Error())
+	}
+	return canonical(col.Class, got)
+}

@@ -1,0 +1,206 @@
+package connectortest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+// The tables of the random graphs are fixed, the map and the rows are drawn: which references are ties of ownership or
+// of access, what erasure does, who refers to whom. References that the map does not declare are empty.
+func graphTables() Dataset {
+	node := func(name string, above ...string) Table {
+		t := table(name, columns(integer("id"), optional(integer("p1")), optional(integer("p2")), optional(integer("up")), optional(words("body"))), "id").
+			refers("p1", "people").refers("p2", "people")
+		for _, to := range above {
+			t = t.refers("up", to)
+		}
+		return t
+	}
+	return Dataset{Tables: []Table{
+		table("people", columns(integer("id"), words("email"), optional(words("name"))), "id").unique("email"),
+		node("a", "a"), node("b", "a"), node("c", "b"),
+		table("links", columns(integer("id"), integer("person_id"), integer("a_id")), "id").refers("person_id", "people").refers("a_id", "a"),
+	}}
+}
+
+func address(i int) string { return fmt.Sprintf("person%d.canary@example.com", i) }
+
+// drawGraph draws a map and rows for it.
+func drawGraph(rt *rapid.T) (*connectors.System, Dataset) {
+	people := connectors.Entity{
+		Name: "people", Subject: true, Erase: dsr.Delete,
+		Fields: []connectors.Field{{Name: "email", Identifier: "email"}},
+		Anchor: masks{"email": toRandom, "name": toNull},
+	}
+	entities := []connectors.Entity{people}
+	d := graphTables()
+	n := rapid.IntRange(1, 5).Draw(rt, "people")
+	for i := range n {
+		d.add("people", Row{"id": i + 1, "email": address(i + 1), "name": "n"})
+	}
+	person := func(label string) any {
+		if i := rapid.IntRange(0, n).Draw(rt, label); i > 0 {
+			return i
+		}
+		return nil
+	}
+	linked := rapid.Bool().Draw(rt, "links")
+	above := map[string]string{"a": "a", "b": "a", "c": "b"}
+	sizes := map[string]int{}
+	for _, name := range []string{"a", "b", "c"} {
+		e := connectors.Entity{Name: name, Erase: dsr.Delete, OnOwnerErased: map[string]masks{}, NotPersonal: []string{}}
+		tied := map[string]bool{}
+		for _, col := range []string{"p1", "p2", "up"} {
+			to := "people"
+			if col == "up" {
+				to = above[name]
+			}
+			switch rapid.SampledFrom([]string{"owner", "owner", "none"}).Draw(rt, name+"."+col) {
+			case "owner":
+				e.OwnedBy = append(e.OwnedBy, owner(col, to))
+				e.OnOwnerErased[col] = masks{col: toNull}
+				tied[col] = true
+			}
+		}
+		if len(e.OwnedBy) == 0 {
+			e.OwnedBy = owners(owner("p1", "people"))
+			e.OnOwnerErased = emptied("p1")
+			tied["p1"] = true
+		}
+		if rapid.Bool().Draw(rt, name+".mentions") {
+			e.Mentions = []string{"body"}
+		} else {
+			e.NotPersonal = []string{"body"}
+		}
+		if !tied["up"] && rapid.IntRange(0, 3).Draw(rt, name+".keep") == 0 {
+			e.Erase, e.Keep = dsr.Keep, accounting()
+		}
+		rows := rapid.IntRange(0, 6).Draw(rt, name+".rows")
+		sizes[name] = rows
+		for i := range rows {
+			r := Row{"id": i + 1}
+			for _, col := range []string{"p1", "p2"} {
+				if tied[col] {
+					r[col] = person(fmt.Sprint(name, i, col))
+				}
+			}
+			if tied["up"] {
+				limit := sizes[above[name]]
+				if name == above[name] {
+					limit = i // to an earlier row of its own
+				}
+				if up := rapid.IntRange(0, limit).Draw(rt, fmt.Sprint(name, i, "up")); up > 0 {
+					r["up"] = up
+				}
+			}
+			if m := rapid.IntRange(0, n).Draw(rt, fmt.Sprint(name, i, "mention")); m > 0 {
+				r["body"] = "see " + address(m) + "."
+			}
+			d.add(name, r)
+		}
+		entities = append(entities, e)
+	}
+	links := connectors.Entity{Name: "links", Erase: dsr.Delete, OwnedBy: owners(owner("person_id", "people")), Owns: owners(owner("a_id", "a"))}
+	if linked && sizes["a"] > 0 {
+		for i := range rapid.IntRange(0, 6).Draw(rt, "links.rows") {
+			d.add("links", Row{
+				"id": i + 1, "person_id": rapid.IntRange(1, n).Draw(rt, fmt.Sprint("link", i, "p")),
+				"a_id": rapid.IntRange(1, sizes["a"]).Draw(rt, fmt.Sprint("link", i, "a")),
+			})
+		}
+	}
+	entities = append(entities, links)
+	return &connectors.System{Name: "graph", Identifiers: kinds(), Entities: byName(entities)}, d
+}
+
+// testRandomGraphs: for any ownership graph, subjects, chunk and interruption, the state and the tallies are those that
+// the oracle computes.
+func testRandomGraphs(t *testing.T, b Backend) {
+	rapid.Check(t, func(rt *rapid.T) {
+		sys, d := drawGraph(rt)
+		b.Load(t, d)
+		chunk := rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(rt, "chunk")
+		open := func() connectors.Connector {
+			return b.Open(t, sys, connectors.Options{Pseudonyms: keyring{}, Now: time.Now}, chunk)
+		}
+		c := open()
+		defer func() { _ = c.Close() }()
+		ctx := context.Background()
+		var batch connectors.Batch
+		for i := range d.Table("people").Rows {
+			if i == 0 || rapid.Bool().Draw(rt, fmt.Sprint("erase", i+1)) {
+				batch = append(batch, subject(fmt.Sprint("s", i+1), address(i+1)))
+			}
+		}
+		check := func(what string, difference any) {
+			if text := fmt.Sprint(difference); text != "[]" && text != "" {
+				rt.Fatalf("%s:\n%s", what, text)
+			}
+		}
+		for _, s := range batch { // each alone
+			found, err := c.Locate(ctx, connectors.Query{Batch: connectors.Batch{s}})
+			if err != nil {
+				rt.Fatalf("Locate: %v", err)
+			}
+			got := map[string]int64{}
+			for _, n := range found.Counts {
+				got[n.Entity+" "+string(n.Method)] += n.Rows
+			}
+			check("Locate's counts", cmp.Diff(expect(sys, d, connectors.Batch{s}, nil).counts, got))
+		}
+		want := expect(sys, d, batch, nil)
+		e, ok := c.(connectors.Eraser)
+		if !ok {
+			return
+		}
+		j := NewJournal()
+		job := connectors.Job{Batch: batch, Journal: j}
+		if rapid.Bool().Draw(rt, "slices") {
+			job.Deadline = time.Now().Add(-time.Second)
+		}
+		run := ctx
+		if at := rapid.IntRange(0, 30).Draw(rt, "interrupted"); at > 0 {
+			interrupted, cancel := context.WithCancel(ctx)
+			defer cancel()
+			run = interrupted
+			j.AtStep(func(i int, _ string) {
+				if i == at {
+					cancel()
+				}
+			})
+		}
+		for i := 0; ; i++ {
+			err := e.Erase(run, job)
+			check("dangling references", d.dangling(d.canonical(b.Dump(t))))
+			if err == nil {
+				break
+			}
+			if connectors.IsPermanent(err) || i > maxSlices {
+				rt.Fatalf("Erase: %v", err)
+			}
+			if run.Err() != nil { // interrupted: another worker takes over
+				_ = c.Close()
+				c = open()
+				e, run = c.(connectors.Eraser), ctx
+				j.Heal()
+			}
+		}
+		got := d.canonical(b.Dump(t))
+		check("state", diff(d.rows(), want.after, got))
+		check("tallies", cmp.Diff(want.counts, tallied(j.Tallies())))
+		left, err := c.Verify(ctx, batch, j)
+		if err != nil {
+			rt.Fatalf("Verify: %v", err)
+		}
+		check("residue", left)
+	})
+}

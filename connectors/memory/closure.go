@@ -1,0 +1,403 @@
+package memory
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+// item is one row as a closure sees it.
+type item struct {
+	e   *connectors.Entity
+	t   *Table
+	row Row
+	key connectors.Key
+
+	matched  []string        // columns that hold an identifier of the subjects
+	touched  bool            // the subjects, or rows of theirs, own it
+	doomed   bool            // nobody else does
+	seed     bool            // doomed whoever else owns it: the subject's own row, or a row that nobody owns
+	accessed bool            // reached by an accessor's tie only
+	subjects map[string]bool // whose rows reached it
+	held     bool
+	action   dsr.Method
+	nulls    []string // references to rows that go
+}
+
+// closure is the least fixed point of ownership from the rows of some subjects of one tenant.
+//
+//   - A row that holds an identifier is touched. It is doomed if it is a person, or if nobody owns such rows.
+//   - Every row that a doomed row owns is touched, through its own reference or through a membership.
+//   - A touched row is doomed when all its owners are: one that is NULL or does not exist counts as doomed, and so does
+//     a membership that is doomed or that nobody living owns.
+//
+// With any, one owner is enough and accessors count: that is what an export shows.
+type closure struct {
+	db    *DB
+	batch connectors.Batch
+	any   bool
+	items []*item
+	by    map[string][]*item // rows of an entity by the values of some columns
+}
+
+// close computes the closure over the rows that one tenant's statements may reach.
+func (db *DB) close(batch connectors.Batch, only func(e *connectors.Entity) bool, held map[string]bool, any bool) (*closure, error) {
+	c := &closure{db: db, batch: batch, any: any, by: map[string][]*item{}}
+	for i := range db.sys.Entities {
+		e := &db.sys.Entities[i]
+		if only != nil && !only(e) {
+			continue
+		}
+		t, err := db.table(e)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range t.Rows {
+			if e.Tenant != "" && text(r[e.Tenant]) != batch[0].Tenant {
+				continue
+			}
+			k := t.key(r)
+			c.items = append(c.items, &item{
+				e: e, t: t, row: r, key: k, held: held[e.Name+string(k)], subjects: map[string]bool{},
+			})
+		}
+	}
+	slices.SortFunc(c.items, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.e.Name, b.e.Name), cmp.Compare(len(a.key), len(b.key)), cmp.Compare(a.key, b.key))
+	})
+	c.match()
+	for c.step() {
+	}
+	return c, nil
+}
+
+// match finds the rows that hold an identifier.
+func (c *closure) match() {
+	for _, i := range c.items {
+		for _, f := range i.e.Fields {
+			for _, s := range c.batch {
+				if slices.ContainsFunc(s.Identifiers, func(id dsr.Identifier) bool {
+					return c.db.holds(i.e, i.t, i.row, f.Name, id)
+				}) {
+					i.touched = true
+					i.subjects[s.Ref] = true
+					if !slices.Contains(i.matched, f.Name) {
+						i.matched = append(i.matched, f.Name)
+					}
+				}
+			}
+		}
+		i.seed = i.touched && (i.e.Subject || len(i.e.OwnedBy)+len(c.memberTies(i.e)) == 0)
+	}
+}
+
+// step dooms what can be doomed and touches what follows from it, and reports whether anything changed.
+func (c *closure) step() bool {
+	changed := false
+	touch := func(to, from *item) {
+		if to == from {
+			return
+		}
+		for ref := range from.subjects {
+			if !to.subjects[ref] {
+				to.subjects[ref], changed = true, true
+			}
+		}
+		if !to.touched || to.accessed {
+			to.touched, to.accessed, changed = true, false, true
+		}
+	}
+	for _, i := range c.items {
+		if i.touched && !i.accessed && !i.doomed && c.isDoomed(i) {
+			i.doomed, changed = true, true
+		}
+		if !i.doomed {
+			continue
+		}
+		for _, tie := range i.e.Owns {
+			for _, target := range c.parents(i, tie) {
+				touch(target, i)
+			}
+		}
+		for _, m := range c.memberships(i) { // those that nobody living has go with their target
+			if !m.held && !c.hasLivingOwner(m) {
+				touch(m, i)
+			}
+		}
+	}
+	for _, i := range c.items {
+		for _, tie := range i.e.OwnedBy {
+			for _, p := range c.parents(i, tie) {
+				if p.doomed {
+					touch(i, p)
+				}
+			}
+		}
+		for _, tie := range i.e.AccessedBy {
+			for _, p := range c.parents(i, tie) {
+				if c.any && p.doomed && !i.touched {
+					i.touched, i.accessed, changed = true, true, true
+					for ref := range p.subjects {
+						i.subjects[ref] = true
+					}
+				}
+			}
+		}
+	}
+	return changed
+}
+
+func (c *closure) isDoomed(i *item) bool {
+	switch {
+	case i.held:
+		return false
+	case c.any || i.seed:
+		return true
+	case c.hasLivingOwner(i):
+		return false
+	}
+	return !slices.ContainsFunc(c.memberships(i), func(m *item) bool { return !m.doomed && c.hasLivingOwner(m) })
+}
+
+func (c *closure) hasLivingOwner(i *item) bool {
+	if i.held {
+		return true
+	}
+	for _, tie := range i.e.OwnedBy {
+		if slices.ContainsFunc(c.parents(i, tie), func(p *item) bool { return !p.doomed }) {
+			return true
+		}
+	}
+	return false
+}
+
+// parents are the rows that a row refers to by a tie: one, or none.
+func (c *closure) parents(i *item, tie connectors.Owner) []*item {
+	if tie.When != nil && text(i.row[tie.When.Column]) != tie.When.Value {
+		return nil
+	}
+	v, ok := values(i.row, tie.Columns)
+	if !ok {
+		return nil
+	}
+	return c.find(tie.Entity, c.references(tie), v)
+}
+
+func (c *closure) references(tie connectors.Owner) []string {
+	if len(tie.References) > 0 {
+		return tie.References
+	}
+	if e := c.db.sys.Entity(tie.Entity); e != nil {
+		if t := c.db.store.tables[e.From()]; t != nil {
+			return t.PrimaryKey
+		}
+	}
+	return nil
+}
+
+// find looks rows of an entity up by the values of columns.
+func (c *closure) find(entity string, columns []string, joined string) []*item {
+	name := entity + "\x00" + joinNames(columns)
+	if _, built := c.by[name]; !built {
+		c.by[name] = nil
+		for _, i := range c.items {
+			if v, ok := values(i.row, columns); ok && i.e.Name == entity {
+				c.by[name+"\x00"+v] = append(c.by[name+"\x00"+v], i)
+			}
+		}
+	}
+	return c.by[name+"\x00"+joined]
+}
+
+func joinNames(names []string) string {
+	out := ""
+	for _, n := range names {
+		out += n + "\x00"
+	}
+	return out
+}
+
+// memberTies are the memberships' ties that own rows of an entity.
+func (c *closure) memberTies(e *connectors.Entity) []connectors.Owner {
+	var out []connectors.Owner
+	for i := range c.db.sys.Entities {
+		for _, tie := range c.db.sys.Entities[i].Owns {
+			if tie.Entity == e.Name {
+				out = append(out, tie)
+			}
+		}
+	}
+	return out
+}
+
+// memberships are the rows that own a row in the name of their own owners.
+func (c *closure) memberships(target *item) []*item {
+	var out []*item
+	for n := range c.db.sys.Entities {
+		e := &c.db.sys.Entities[n]
+		for _, tie := range e.Owns {
+			if tie.Entity != target.e.Name {
+				continue
+			}
+			v, ok := values(target.row, c.references(tie))
+			if !ok {
+				continue
+			}
+			for _, m := range c.find(e.Name, tie.Columns, v) {
+				if tie.When == nil || text(m.row[tie.When.Column]) == tie.When.Value {
+					out = append(out, m)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// allowed reports whether the approved Plan of one of the row's subjects covers its entity, and names the first.
+func (c *closure) allowed(i *item) (string, bool) {
+	for _, s := range c.batch {
+		if i.subjects[s.Ref] && (s.Entities == nil || s.Entities[i.e.Name]) {
+			return s.Ref, true
+		}
+	}
+	return "", false
+}
+
+// decide gives every row its one action:
+//
+//   - a doomed row is deleted, masked or kept, as its entity says;
+//   - a touched row with a living owner is released: the fields declared for the owners that go are changed;
+//   - a row of others that holds or mentions an identifier loses it: redact;
+//   - a row to which a row that stays still refers is anchored instead of deleted; where there is no anchor, the
+//     reference is emptied if it can be.
+func (c *closure) decide() error {
+	matchers := map[string]*mask.Matcher{}
+	for _, s := range c.batch {
+		matchers[s.Ref] = mask.NewMatcher(s.Identifiers, c.db.sys.Identifiers)
+	}
+	for _, i := range c.items {
+		if _, ok := c.allowed(i); ok && !i.held {
+			switch {
+			case i.doomed:
+				i.action = method(i.e)
+			case len(c.leaving(i)) > 0:
+				i.action = dsr.Release
+			case len(i.matched) > 0:
+				i.action = dsr.Redact
+			}
+		}
+		if i.action != "" || i.held {
+			continue
+		}
+		for _, s := range c.batch {
+			if (s.Entities == nil || s.Entities[i.e.Name]) && len(mentions(i.e, i.t, i.row, matchers[s.Ref])) > 0 {
+				i.action = dsr.Redact
+				i.subjects[s.Ref] = true
+			}
+		}
+	}
+	return c.anchor()
+}
+
+// anchor looks at the references of the rows that stay.
+func (c *closure) anchor() error {
+	for again := true; again; {
+		again = false
+		for _, i := range c.items {
+			if i.action == dsr.Delete {
+				continue
+			}
+			for _, tie := range slices.Concat(i.e.OwnedBy, i.e.Owns) {
+				for _, p := range c.parents(i, tie) {
+					if p == i || p.action != dsr.Delete || c.rewrites(i, tie) {
+						continue
+					}
+					nullable := slices.IndexFunc(tie.Columns, func(name string) bool { return i.t.column(name).Nullable })
+					switch {
+					case len(p.e.Anchor) > 0:
+						p.action, again = dsr.Anchor, true
+					case i.action == dsr.Release && nullable >= 0:
+						i.nulls = append(i.nulls, tie.Columns[nullable])
+					default:
+						ref, _ := c.allowed(p)
+						return &connectors.SubjectError{Subject: ref, Entity: i.e.Name, Err: connectors.Permanent(dsr.CodeInvalid,
+							"a row that stays would refer to a row of "+p.e.Name+" that goes",
+							"Give "+p.e.Name+" an anchor, or let "+i.e.Name+" mask the reference.", nil)}
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// rewrites reports whether what happens to the row changes the tie's columns.
+func (c *closure) rewrites(i *item, tie connectors.Owner) bool {
+	for _, m := range c.masks(i) {
+		for name := range m {
+			if slices.Contains(tie.Columns, name) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(i.nulls, func(n string) bool { return slices.Contains(tie.Columns, n) })
+}
+
+// leaving are the ties of a row whose owners go.
+func (c *closure) leaving(i *item) []connectors.Owner {
+	var out []connectors.Owner
+	for _, tie := range i.e.OwnedBy {
+		if slices.ContainsFunc(c.parents(i, tie), func(p *item) bool { return p.doomed }) {
+			out = append(out, tie)
+		}
+	}
+	return out
+}
+
+// masks are those that a row's action applies, in order.
+func (c *closure) masks(i *item) []map[string]mask.Spec {
+	var out []map[string]mask.Spec
+	switch i.action {
+	case dsr.Mask, dsr.Keep:
+		return []map[string]mask.Spec{i.e.Masks}
+	case dsr.Anchor:
+		return []map[string]mask.Spec{i.e.Anchor}
+	case dsr.Release:
+		for _, tie := range c.leaving(i) {
+			for _, name := range tie.Columns {
+				if m := i.e.OnOwnerErased[name]; m != nil {
+					out = append(out, m)
+				}
+			}
+		}
+	}
+	if i.action == dsr.Redact || i.action == dsr.Release {
+		removal := map[string]mask.Spec{}
+		for _, name := range i.matched {
+			switch col := i.t.column(name); {
+			case col.Class == connectors.ClassJSON:
+				removal[name] = mask.Spec{Kind: mask.Redact}
+			case col.Nullable:
+				removal[name] = mask.Spec{Kind: mask.Null}
+			default:
+				removal[name] = mask.Spec{Kind: mask.Random}
+			}
+		}
+		out = append(out, removal)
+	}
+	return out
+}
+
+// method is what erasure does to a doomed row.
+func method(e *connectors.Entity) dsr.Method {
+	switch {
+	case e.Keep != nil:
+		return dsr.Keep
+	case e.Erase == "":
+		return dsr.Delete
+	}
+	return e.Erase
+}

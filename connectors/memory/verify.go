@@ -1,0 +1,150 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+// Verify searches again. A row is residue when it should be gone, when a mask of its visibly did not happen, when a
+// declared field still holds an identifier that nothing excuses, when its free text still mentions the subject, or
+// when it refers to a row that was erased. See [connectors.Connector].
+func (db *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Keys) ([]dsr.Residue, error) {
+	if err := db.checkTenants(b); err != nil {
+		return nil, err
+	}
+	db.store.mu.Lock()
+	defer db.store.mu.Unlock()
+	found := map[dsr.Residue]map[connectors.Key]bool{}
+	report := func(s connectors.Subject, i *item, field string) {
+		at := dsr.Residue{Subject: s.Ref, System: db.sys.Name, Entity: i.e.Name, Field: field}
+		if found[at] == nil {
+			found[at] = map[connectors.Key]bool{}
+		}
+		found[at][i.key] = true
+	}
+	for _, s := range b {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c, err := db.close(connectors.Batch{s}, nil, nil, false)
+		if err != nil {
+			return nil, err
+		}
+		var dangling *connectors.SubjectError
+		if err := c.decide(); err != nil && !errors.As(err, &dangling) {
+			return nil, err
+		}
+		matcher := mask.NewMatcher(s.Identifiers, db.sys.Identifiers)
+		for _, i := range c.items {
+			if s.Entities != nil && !s.Entities[i.e.Name] {
+				continue
+			}
+			for _, field := range c.left(i, matcher) {
+				report(s, i, field)
+			}
+		}
+		if err := db.orphans(ctx, c, s, keys, report); err != nil {
+			return nil, err
+		}
+	}
+	var out []dsr.Residue
+	for at, rows := range found {
+		at.Count = int64(len(rows))
+		out = append(out, at)
+	}
+	slices.SortFunc(out, func(a, b dsr.Residue) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Field, b.Field))
+	})
+	return out, nil
+}
+
+// left are the fields in which something of the subject is left.
+func (c *closure) left(i *item, matcher *mask.Matcher) []string {
+	out := mentions(i.e, i.t, i.row, matcher)
+	specs := map[string]mask.Spec{}
+	for _, m := range c.masks(i) {
+		for name, spec := range m {
+			specs[name] = spec
+			switch {
+			case spec.Kind == mask.Null && i.row[name] != nil,
+				spec.Kind == mask.Constant && text(i.row[name]) != spec.Value,
+				spec.Kind == mask.Redact && i.row[name] != nil && !slices.Contains(i.e.Mentions, name) &&
+					i.t.column(name).Class != connectors.ClassJSON && text(i.row[name]) != mask.Redacted:
+				out = append(out, name)
+			}
+		}
+	}
+	out = append(out, i.nulls...)
+	for _, name := range i.matched {
+		spec, masked := specs[name]
+		kept := i.action == dsr.Keep || i.action == dsr.Anchor
+		if !kept || masked && spec.Kind != mask.HMAC {
+			out = append(out, name)
+		}
+	}
+	if i.action == dsr.Delete && len(out) == 0 {
+		out = append(out, "")
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// orphans are rows that refer to a row of the subject's that is gone.
+func (db *DB) orphans(ctx context.Context, c *closure, s connectors.Subject, keys connectors.Keys, report func(connectors.Subject, *item, string)) error {
+	gone := map[string]bool{}
+	for i := range db.sys.Entities {
+		e := &db.sys.Entities[i]
+		err := keys.Each(ctx, e.Name, func(subject string, page []connectors.Key) error {
+			for _, k := range page {
+				if subject == s.Ref {
+					gone[e.Name+string(k)] = true
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, i := range c.items {
+		delete(gone, i.e.Name+string(i.key))
+	}
+	for _, i := range c.items {
+		if i.e.Keep != nil || s.Entities != nil && !s.Entities[i.e.Name] {
+			continue
+		}
+		for _, tie := range slices.Concat(i.e.OwnedBy, i.e.Owns) {
+			v, ok := c.refers(i, tie)
+			if ok && gone[tie.Entity+string(v)] {
+				report(s, i, tie.Columns[0])
+			}
+		}
+	}
+	return nil
+}
+
+// refers is the primary key that a row refers to by a tie.
+func (c *closure) refers(i *item, tie connectors.Owner) (connectors.Key, bool) {
+	e := c.db.sys.Entity(tie.Entity)
+	if e == nil || tie.When != nil && text(i.row[tie.When.Column]) != tie.When.Value {
+		return "", false
+	}
+	t := c.db.store.tables[e.From()]
+	if t == nil || !slices.Equal(c.references(tie), t.PrimaryKey) {
+		return "", false
+	}
+	r := Row{}
+	for n, name := range tie.Columns {
+		if i.row[name] == nil {
+			return "", false
+		}
+		r[t.PrimaryKey[n]] = i.row[name]
+	}
+	return t.key(r), true
+}
