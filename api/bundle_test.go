@@ -35,6 +35,7 @@ type bundle struct {
 	guard  *auth.Guard
 	log    *lockedBuffer
 	url    string
+	http   http.Handler
 	now    func() time.Time
 }
 
@@ -54,7 +55,7 @@ func setup(t testing.TB, change ...func(*auth.Config)) *bundle {
 	require.NoError(t, err)
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	b.url = s.URL
+	b.url, b.http = s.URL, h
 	return b
 }
 
@@ -127,6 +128,12 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
 }
 
 func (l *lockedBuffer) String() string {

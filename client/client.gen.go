@@ -134,8 +134,8 @@ func (e Method) Valid() bool {
 
 // Defines values for PauseReasonReason.
 const (
-	PauseReasonReasonClarification   PauseReasonReason = "clarification"
-	PauseReasonReasonIdentityInDoubt PauseReasonReason = "identity"
+	PauseReasonReasonClarification PauseReasonReason = "clarification"
+	PauseReasonReasonIdentity      PauseReasonReason = "identity"
 )
 
 // Valid indicates whether the value is a known member of the PauseReasonReason enum.
@@ -143,7 +143,7 @@ func (e PauseReasonReason) Valid() bool {
 	switch e {
 	case PauseReasonReasonClarification:
 		return true
-	case PauseReasonReasonIdentityInDoubt:
+	case PauseReasonReasonIdentity:
 		return true
 	default:
 		return false
