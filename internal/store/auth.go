@@ -136,7 +136,7 @@ func (t *tx) keysOf(rows []keyRow) ([]auth.Key, error) {
 	for i, w := range rows {
 		ids[i] = w.Principal
 	}
-	principals, err := find[principalRow](t, t.db.Where("id IN ?", ids))
+	principals, err := find[principalRow](t, t.db.Where(t.in("id", ids)))
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (s *Store) TouchKey(ctx context.Context, id string, at time.Time) error {
 func (s *Store) FailuresOf(ctx context.Context, subjects ...string) (map[string]auth.Failures, error) {
 	of := make(map[string]auth.Failures)
 	err := s.inTx(ctx, func(t *tx) error {
-		rows, err := find[failureRow](t, t.db.Where("subject IN ?", subjects))
+		rows, err := find[failureRow](t, t.db.Where(t.in("subject", subjects)))
 		for _, w := range rows {
 			of[w.Subject] = w.failures()
 		}
@@ -237,7 +237,7 @@ func (s *Store) AddFailure(
 // ClearFailures implements [auth.Store].
 func (s *Store) ClearFailures(ctx context.Context, subjects ...string) error {
 	return s.inTx(ctx, func(t *tx) error {
-		return t.write(nil, "DELETE FROM auth_failures WHERE subject IN ?", subjects)
+		return t.write(nil, "DELETE FROM auth_failures WHERE ?", t.in("subject", subjects))
 	})
 }
 

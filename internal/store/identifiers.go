@@ -43,7 +43,7 @@ func (t *tx) IdentifiersOf(requests ...string) (map[string][]engine.SealedIdenti
 	if len(requests) == 0 {
 		return of, nil
 	}
-	rows, err := find[identifierRow](t, t.db.Where("request IN ?", requests).Order("id"))
+	rows, err := find[identifierRow](t, t.db.Where(t.in("request", requests)).Order("id"))
 	for _, w := range rows {
 		of[w.Request] = append(of[w.Request], engine.SealedIdentifier{
 			Request: w.Request, Name: w.Name, Origin: w.Origin, Source: w.Source, Ciphertext: w.Ciphertext,
@@ -68,7 +68,7 @@ func (t *tx) DataKeys(requests ...string) (map[string][]byte, error) {
 	if len(requests) == 0 {
 		return keys, nil
 	}
-	rows, err := find[dataKeyRow](t, t.db.Where("request IN ?", requests))
+	rows, err := find[dataKeyRow](t, t.db.Where(t.in("request", requests)))
 	for _, w := range rows {
 		keys[w.Request] = w.Wrapped
 	}
@@ -79,8 +79,9 @@ func (t *tx) Forget(requests ...string) error {
 	if len(requests) == 0 {
 		return nil
 	}
-	if err := t.write(nil, "DELETE FROM data_keys WHERE request IN ?", requests); err != nil {
+	if err := t.write(nil, "DELETE FROM data_keys WHERE ?", t.in("request", requests)); err != nil {
 		return err
 	}
-	return t.write(nil, "UPDATE identifiers SET ciphertext = NULL WHERE request IN ? AND ciphertext IS NOT NULL", requests)
+	return t.write(nil, "UPDATE identifiers SET ciphertext = NULL WHERE ? AND ciphertext IS NOT NULL",
+		t.in("request", requests))
 }

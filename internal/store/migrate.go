@@ -7,7 +7,6 @@ import (
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
@@ -16,14 +15,23 @@ import (
 	"github.com/lethe-gdpr/lethe/migrations"
 )
 
+// migrationLock is an arbitrary number that only Lethe's migrations lock.
+const migrationLock = 0x6c65746865
+
 func (p *postgres) migrate(ctx context.Context) error {
-	// Several processes may start at once; the lock belongs to goose's session, so River's follow under their own.
-	locker, err := lock.NewPostgresSessionLocker()
+	// Several processes may start at once; River's migrator has no lock of its own.
+	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	err = migrateOwn(ctx, p.sql, goose.DialectPostgres, migrations.Postgres, "postgres", goose.WithSessionLocker(locker))
-	if err != nil {
+	defer conn.Release()
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", migrationLock); err != nil {
+		return err
+	}
+	defer func() {
+		_, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", migrationLock)
+	}()
+	if err := migrateOwn(ctx, p.sql, goose.DialectPostgres, migrations.Postgres, "postgres"); err != nil {
 		return err
 	}
 	return migrateRiver(ctx, riverpgxv5.New(p.pool))
@@ -38,13 +46,13 @@ func (l *lite) migrate(ctx context.Context) error {
 }
 
 func migrateOwn(
-	ctx context.Context, db *sql.DB, dialect goose.Dialect, files embed.FS, folder string, opts ...goose.ProviderOption,
+	ctx context.Context, db *sql.DB, dialect goose.Dialect, files embed.FS, folder string,
 ) error {
 	sub, err := fs.Sub(files, folder)
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(dialect, db, sub, append(opts, goose.WithTableName("lethe_migrations"))...)
+	provider, err := goose.NewProvider(dialect, db, sub, goose.WithTableName("lethe_migrations"))
 	if err != nil {
 		return err
 	}

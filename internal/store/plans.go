@@ -47,7 +47,7 @@ func (t *tx) PlansOf(requests ...string) (map[string]*dsr.Plan, error) {
 	if len(requests) == 0 {
 		return plans, nil
 	}
-	rows, err := find[planRow](t, t.db.Where("request IN ?", requests))
+	rows, err := find[planRow](t, t.db.Where(t.in("request", requests)))
 	for i := range rows {
 		plans[rows[i].Request] = &rows[i].Plan
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,7 @@ func openPostgres(ctx context.Context, database string, o Options) (*Store, erro
 	if o.MaxConns > 0 {
 		cfg.MaxConns = o.MaxConns
 	}
+	cfg.MaxConns = max(cfg.MaxConns, minConns)
 	for name, value := range sessionSettings {
 		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
 			cfg.ConnConfig.RuntimeParams[name] = value
@@ -59,6 +61,9 @@ func openPostgres(ctx context.Context, database string, o Options) (*Store, erro
 	}
 	return &Store{gorm: p.gorm, sql: p.sql, backend: p, log: o.Logger}, nil
 }
+
+// minConns is the least that works: River listens and elects beside the transactions, migrations hold a lock.
+const minConns = 4
 
 // sessionSettings hold unless the URL says otherwise. Every statement of the control plane has an index. Prepared
 // statements keep the plan of a moment when a table was all but empty and a scan was cheapest, until statistics are
@@ -138,8 +143,37 @@ type postgresTx struct {
 
 func (t *postgresTx) db() *gorm.DB { return t.gorm }
 
-// run sends everything in one round trip.
-func (t *postgresTx) run(ctx context.Context, ss []statement) (err error) {
+// manyArgs is where a statement stops being worth preparing for ever: its shape depends on the number of its rows.
+const manyArgs = 256
+
+// run sends everything in one round trip, but for statements of many rows, which go by themselves.
+func (t *postgresTx) run(ctx context.Context, ss []statement) error {
+	for len(ss) > 0 {
+		n := slices.IndexFunc(ss, func(s statement) bool { return len(s.args) > manyArgs })
+		if n == 0 {
+			args := append([]any{pgx.QueryExecModeDescribeExec}, ss[0].args...)
+			done, err := t.tx.Exec(ctx, ss[0].sql, args...)
+			if err == nil && ss[0].check != nil {
+				err = ss[0].check(done.RowsAffected())
+			}
+			if err != nil {
+				return err
+			}
+			ss = ss[1:]
+			continue
+		}
+		if n < 0 {
+			n = len(ss)
+		}
+		if err := t.batch(ctx, ss[:n]); err != nil {
+			return err
+		}
+		ss = ss[n:]
+	}
+	return nil
+}
+
+func (t *postgresTx) batch(ctx context.Context, ss []statement) (err error) {
 	var batch pgx.Batch
 	for _, s := range ss {
 		batch.Queue(s.sql, s.args...)

@@ -135,7 +135,7 @@ func (t *tx) LockRequests(ids ...string) ([]*dsr.Request, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	q := t.db.Where("id IN ?", ids).Order("id")
+	q := t.db.Where(t.in("id", ids)).Order("id")
 	if t.postgres {
 		// Not FOR UPDATE: that would also stop others from inserting rows that refer to these.
 		q = q.Clauses(clause.Locking{Strength: "NO KEY UPDATE"})
@@ -226,7 +226,7 @@ func (t *tx) ListRequests(f engine.RequestFilter) ([]*dsr.Request, string, error
 		q = q.Where("state IN ?", f.States)
 	}
 	if f.Tenants != nil {
-		q = q.Where("tenant IN ?", f.Tenants)
+		q = q.Where(t.in("tenant", f.Tenants))
 	}
 	if f.FiledBy != "" {
 		q = q.Where("filed_by = ?", f.FiledBy)
@@ -260,13 +260,13 @@ func (t *tx) OpenRequests(kind dsr.Kind, tenant string, commitments []string) ([
 	}
 	// Two steps, since a planner without statistics may start a join at the wrong end; mostly the first finds nothing.
 	var ids []string
-	err := t.scan(&ids, "SELECT DISTINCT request FROM identifiers WHERE commitment IN ?", commitments)
+	err := t.scan(&ids, "SELECT DISTINCT request FROM identifiers WHERE ?", t.in("commitment", commitments))
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
 	var open []string
-	err = t.scan(&open, `SELECT id FROM requests WHERE id IN ? AND kind = ? AND tenant = ? AND closed_at IS NULL
-		AND state NOT IN ? ORDER BY id`, ids, kind, tenant, finalStates)
+	err = t.scan(&open, `SELECT id FROM requests WHERE ? AND kind = ? AND tenant = ? AND closed_at IS NULL
+		AND state NOT IN ? ORDER BY id`, t.in("id", ids), kind, tenant, finalStates)
 	return open, err
 }
 

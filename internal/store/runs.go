@@ -125,7 +125,7 @@ func (t *tx) TalliesOf(tasks ...string) ([]connectors.Tally, error) {
 	if len(tasks) == 0 {
 		return nil, nil
 	}
-	rows, err := find[tallyRow](t, t.db.Where("task IN ?", tasks).Order("task, entity, method, resolved"))
+	rows, err := find[tallyRow](t, t.db.Where(t.in("task", tasks)).Order("task, entity, method, resolved"))
 	ts := make([]connectors.Tally, len(rows))
 	for i, w := range rows {
 		ts[i] = connectors.Tally{Subject: w.Task, Entity: w.Entity, Method: w.Method, Rows: w.Rows, Resolved: w.Resolved}

@@ -32,7 +32,7 @@ func (t *tx) EachSpool(tasks []string, entity string, fn func(task string, page 
 	}
 	// The ids first, then the pages in groups: fn may use the transaction, so no cursor can stay open.
 	var ids []int64
-	err := t.scan(&ids, "SELECT id FROM spool WHERE task IN ? AND entity = ? ORDER BY id", tasks, entity)
+	err := t.scan(&ids, "SELECT id FROM spool WHERE ? AND entity = ? ORDER BY id", t.in("task", tasks), entity)
 	if err != nil {
 		return err
 	}
@@ -56,5 +56,5 @@ func (t *tx) DropSpool(tasks ...string) error {
 	if len(tasks) == 0 {
 		return nil
 	}
-	return t.write(nil, "DELETE FROM spool WHERE task IN ?", tasks)
+	return t.write(nil, "DELETE FROM spool WHERE ?", t.in("task", tasks))
 }

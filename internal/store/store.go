@@ -150,7 +150,12 @@ func (s *Store) inTx(ctx context.Context, fn func(*tx) error) error {
 func (s *Store) once(ctx context.Context, fn func(*tx) error) error {
 	open, err := s.backend.begin(ctx)
 	if err != nil {
-		return typed(err)
+		err = typed(err)
+		var fault *Fault
+		if errors.As(err, &fault) {
+			fault.retry = true // nothing was done yet; the database may have been restarted under an idle connection
+		}
+		return err
 	}
 	defer open.rollback()
 	t := &tx{ctx: ctx, db: open.db(), open: open, postgres: s.Pool() != nil}

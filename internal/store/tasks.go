@@ -62,7 +62,7 @@ func (t *tx) TasksOf(requests ...string) ([]*dsr.Task, error) {
 	if len(requests) == 0 {
 		return nil, nil
 	}
-	rows, err := find[taskRow](t, t.db.Where("request IN ?", requests).Order("request, system"))
+	rows, err := find[taskRow](t, t.db.Where(t.in("request", requests)).Order("request, system"))
 	return tasksOf(rows), err
 }
 

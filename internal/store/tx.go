@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -140,6 +142,33 @@ func (t *tx) scan(dest any, sql string, args ...any) error {
 		return err
 	}
 	return typed(t.db.Raw(sql, args...).Scan(dest).Error)
+}
+
+// in selects the rows whose column has one of the values. On PostgreSQL they are one parameter, so that the statement
+// is the same for any number of them and is prepared once.
+func (t *tx) in(column string, values []string) clause.Expr {
+	if t.postgres {
+		return clause.Expr{SQL: column + " = ANY(?)", Vars: []any{textArray(values)}}
+	}
+	return clause.Expr{SQL: column + " IN ?", Vars: []any{values}}
+}
+
+// textArray is PostgreSQL's text form of an array. Being a Valuer it is bound as it is: GORM would take a slice apart.
+type textArray []string
+
+var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+func (a textArray) Value() (driver.Value, error) {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, s := range a {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`"` + escape.Replace(s) + `"`)
+	}
+	b.WriteByte('}')
+	return b.String(), nil
 }
 
 // create inserts rows in as few statements as the databases' limits on parameters allow.

@@ -209,6 +209,10 @@ func testOpenRequests(t *testing.T, s *store.Store) {
 		require.Equal(t, []string{"req_0003"}, open(dsr.Access, "", "c1"))
 		require.Empty(t, open(dsr.Erasure, "", "c3"))
 		require.Empty(t, open(dsr.Erasure, ""))
+		for _, odd := range []string{`a"b`, `a\b`, "{a,b}", "NULL", "", "å, ö"} {
+			require.NoError(t, tx.AddIdentifiers(engine.SealedIdentifier{Request: "req_0000", Name: "email", Commitment: odd}))
+			require.Equal(t, []string{"req_0000"}, open(dsr.Erasure, "", "c3", odd), "%q", odd)
+		}
 
 		n, err := tx.CountRequestsSince(dsr.Erasure, noon)
 		require.NoError(t, err)

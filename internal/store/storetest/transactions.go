@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,7 +104,8 @@ func testRetry(t *testing.T, s *store.Store) {
 	}
 	rs, _ := seed(t, s, 2)
 	// Two transactions lock the same two rows in opposite order and meet in the middle: one must run again.
-	met := make(chan struct{}, 2)
+	var met sync.WaitGroup
+	met.Add(2)
 	runs := make(chan int, 2)
 	cross := func(first, second string) error {
 		n := 0
@@ -114,10 +116,8 @@ func testRetry(t *testing.T, s *store.Store) {
 				return err
 			}
 			if n == 1 {
-				met <- struct{}{}
-				for len(met) < 2 {
-					time.Sleep(time.Millisecond)
-				}
+				met.Done()
+				met.Wait()
 			}
 			_, err := tx.LockRequests(second)
 			return err
@@ -129,6 +129,82 @@ func testRetry(t *testing.T, s *store.Store) {
 	require.NoError(t, <-errs)
 	require.NoError(t, <-errs)
 	require.Equal(t, 3, <-runs+<-runs, "exactly one of them ran twice")
+}
+
+func testLostConnection(t *testing.T, s *store.Store) {
+	if s.Pool() == nil {
+		t.Skip("SQLite has no connection to lose")
+	}
+	admin, err := s.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer admin.Release()
+	for range 5 { // fill the pool with idle connections, then end them all as a restart would
+		in(t, s, func(tx engine.Tx) { _, _ = tx.LatestMap() })
+	}
+	_, err = admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	require.NoError(t, err)
+	require.NoError(t, s.InTx(t.Context(), change))
+}
+
+func testManyRows(t *testing.T, s *store.Store) {
+	const many = 2500 // more than one statement takes
+	rs, ts := seed(t, s, 1)
+	var es []dsr.Event
+	for range many {
+		es = append(es, dsr.Event{Request: rs[0].ID, At: noon, Actor: "lethe", Type: "located"})
+	}
+	in(t, s, func(tx engine.Tx) {
+		require.NoError(t, tx.AddEvents(es[0]))
+		require.NoError(t, tx.AddEvents(es...))
+		require.NoError(t, tx.AddEvents(es[0]))
+	})
+	require.Equal(t, many+2, count(t.Context(), t, s, "SELECT count(*) FROM events"))
+
+	var more []*dsr.Request
+	in(t, s, func(tx engine.Tx) {
+		for i := range many {
+			more = append(more, request(i+1))
+			require.NoError(t, tx.InsertRequest(more[i]))
+		}
+		for _, r := range more {
+			r.Round = 2
+		}
+		require.NoError(t, tx.UpdateRequests(more...))
+		require.NoError(t, tx.UpdateTasks(ts...))
+	})
+	require.Equal(t, many, count(t.Context(), t, s, "SELECT count(*) FROM requests WHERE round = 2 AND version = 2"))
+	more[many-1].Version-- // a stale one in the last statement spoils all
+	err := s.InTx(t.Context(), func(tx engine.Tx) error {
+		for _, r := range more {
+			r.Round = 3
+		}
+		return tx.UpdateRequests(more...)
+	})
+	require.Equal(t, dsr.CodeConflict, dsr.CodeOf(err))
+	require.Zero(t, count(t.Context(), t, s, "SELECT count(*) FROM requests WHERE round = 3"))
+}
+
+func testMigrateTogether(t *testing.T, s *store.Store) {
+	// Open has migrated once already; drop what says so and let several processes find an empty schema.
+	if s.Pool() == nil {
+		t.Skip("SQLite has one process")
+	}
+	_, err := s.Pool().Exec(t.Context(), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+	require.NoError(t, err)
+	errs := make(chan error, 3)
+	for range 3 {
+		go func() {
+			other, err := store.Open(context.WithoutCancel(t.Context()), s.Pool().Config().ConnString(), store.Options{})
+			if err == nil {
+				err = errors.Join(other.Migrate(context.WithoutCancel(t.Context())), other.Close())
+			}
+			errs <- err
+		}()
+	}
+	for range 3 {
+		require.NoError(t, <-errs)
+	}
 }
 
 func testCancelled(t *testing.T, s *store.Store) {
