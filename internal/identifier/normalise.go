@@ -91,15 +91,27 @@ func email(s string) (string, error) {
 	return s, nil
 }
 
+// phone reads digits and separators; letters, which some countries write on their keys, are refused. Reading is
+// repeated until nothing changes, because a national prefix may hide behind another.
 func phone(s, region string) (string, error) {
+	bad := invalid("is not a telephone number", "write it with its country code, +46 70 123 45 67")
+	if strings.ContainsFunc(s, unicode.IsLetter) {
+		return "", bad
+	}
 	if strings.HasPrefix(s, "00") {
 		s = "+" + s[2:]
 	}
-	n, err := phonenumbers.Parse(s, region)
-	if err != nil || !phonenumbers.IsPossibleNumber(n) {
-		return "", invalid("is not a telephone number", "write it with its country code, +46 70 123 45 67")
+	for range 8 {
+		n, err := phonenumbers.Parse(s, region)
+		if err != nil || !phonenumbers.IsPossibleNumber(n) {
+			return "", bad
+		}
+		was := s
+		if s = phonenumbers.Format(n, phonenumbers.E164); s == was {
+			return s, nil
+		}
 	}
-	return phonenumbers.Format(n, phonenumbers.E164), nil
+	return "", bad
 }
 
 func uuid(s string) (string, error) {
