@@ -63,7 +63,7 @@ func (k *checker) checkOwnership() {
 		case !reached[e] && personal(e.Entity):
 			k.fail(FindNoOwner, e.Name, "", "the entity has personal fields and no owner leads from it to a subject",
 				"Declare owned_by, or an identifier among its fields.")
-		case reached[e] && !solid[e] && !exactlyOne(e):
+		case reached[e] && !solid[e] && !exactlyOne(e) && k.allMayBeNull(e):
 			var columns []string
 			for _, o := range e.OwnedBy {
 				columns = append(columns, o.Columns...)
@@ -73,6 +73,14 @@ func (k *checker) checkOwnership() {
 				"Make a reference NOT NULL, add a CHECK that one of them is set, or declare an identifier among the fields.")
 		}
 	}
+}
+
+// allMayBeNull reports whether the entity's own references are at fault, rather than those of the entities they lead to.
+func (k *checker) allMayBeNull(e *checked) bool {
+	return len(e.OwnedBy) > 0 && !slices.ContainsFunc(e.OwnedBy, func(o connectors.Owner) bool {
+		to := k.byName[o.Entity]
+		return to != nil && k.owned[to] && !k.mayBeNull(e, o)
+	})
 }
 
 // mayBeNull reports whether a reference can be missing. A column that is NULL only because Lethe released it for an
@@ -108,22 +116,72 @@ func exactlyOne(e *checked) bool {
 	})
 }
 
-// checkKept reports rows that stay and would refer to a row that is deleted.
+// checkKept reports rows that stay and would refer to a row that is deleted: kept and masked rows, rows that another
+// owner keeps, and rows whose foreign key only gives access.
 func (k *checker) checkKept() {
 	for _, e := range k.entities {
-		if e.table == nil || e.Keep == nil {
+		if e.table == nil {
 			continue
 		}
-		for _, o := range slices.Concat(e.OwnedBy, e.AccessedBy) {
+		for _, o := range slices.Concat(e.OwnedBy, e.Owns) {
 			to := k.byName[o.Entity]
-			if to == nil || to == e || !deleted(to.Entity) || len(to.Anchor) > 0 || nulled(e, o) {
+			if to == nil || to == e || !k.deletes(to) || len(to.Anchor) > 0 {
 				continue
 			}
-			k.fail(FindKeptWithoutAnchor, e.Name, strings.Join(o.Columns, ", "),
-				fmt.Sprintf("the row is kept and refers to %s, whose row is deleted", to.Name),
-				fmt.Sprintf("Give %s an anchor, keep it too, or mask the reference with null.", to.Name))
+			field := strings.Join(o.Columns, ", ")
+			switch {
+			case !deleted(e.Entity) && !nulled(e, o):
+				k.fail(FindKeptWithoutAnchor, e.Name, field,
+					fmt.Sprintf("the row is kept and refers to %s, whose row is deleted", to.Name),
+					fmt.Sprintf("Give %s an anchor, keep it too, or mask the reference with null.", to.Name))
+			case deleted(e.Entity) && len(e.ownersApart()) > 1 && !e.lets(o):
+				k.warn(FindKeptWithoutAnchor, e.Name, field,
+					fmt.Sprintf("while another owner keeps the row, it refers to %s, whose row is deleted", to.Name),
+					fmt.Sprintf("Give %s an anchor, or declare on_owner_erased for the reference.", to.Name))
+			}
+		}
+		for _, o := range e.AccessedBy {
+			to := k.byName[o.Entity]
+			if to == nil || !k.deletes(to) || e.declaresOwner(to.Name, o.Columns) {
+				continue
+			}
+			for _, r := range e.table.References {
+				if to.table == nil || r.Entity != to.table.Name || !sameSet(r.Columns, o.Columns) || r.OnDelete == "set null" ||
+					r.OnDelete == "set default" || r.OnDelete == "cascade" {
+					continue
+				}
+				k.fail(FindBlockedDeletion, e.Name, strings.Join(o.Columns, ", "),
+					fmt.Sprintf("the foreign key keeps rows of %s from being deleted, and accessed_by leaves it as it is", to.Name),
+					fmt.Sprintf("Let the foreign key set NULL on deletion, mask %s instead of deleting it, or declare the reference under owned_by.",
+						to.Name))
+			}
 		}
 	}
+}
+
+// ownersApart returns the owning references that are not alternatives of one polymorphic reference.
+func (e *checked) ownersApart() []connectors.Owner {
+	var out []connectors.Owner
+	for _, o := range e.OwnedBy {
+		if !slices.ContainsFunc(out, func(p connectors.Owner) bool { return o.When != nil && slices.Equal(o.Columns, p.Columns) }) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// lets reports whether a row can let go of an owner: the reference may be NULL, or the map says what it becomes.
+func (e *checked) lets(o connectors.Owner) bool {
+	return slices.ContainsFunc(o.Columns, func(name string) bool {
+		c := columnOf(e.table, name)
+		_, declared := e.OnOwnerErased[name][name]
+		return declared || c != nil && c.Nullable && !c.Generated && !slices.Contains(e.table.PrimaryKey, name)
+	})
+}
+
+// declaresOwner reports whether the map has an owning reference of these columns too.
+func (e *checked) declaresOwner(entity string, columns []string) bool {
+	return slices.ContainsFunc(e.OwnedBy, func(o connectors.Owner) bool { return o.Entity == entity && sameSet(o.Columns, columns) })
 }
 
 // nulled reports whether the entity's masks remove the reference.

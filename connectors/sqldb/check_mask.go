@@ -34,6 +34,28 @@ func (k *checker) checkMasks(ctx context.Context) {
 			}
 		}
 		k.checkUnmasked(e)
+		k.checkRemoval(ctx, e)
+	}
+}
+
+// checkRemoval reports identifiers that cannot be taken out of rows that belong to other people.
+func (k *checker) checkRemoval(ctx context.Context, e *checked) {
+	if e.Subject || e.Keep != nil {
+		return
+	}
+	for _, f := range e.Fields {
+		c := columnOf(e.table, f.Name)
+		if f.Identifier == "" || c == nil || slices.Contains(e.Mentions, f.Name) || k.referring(e, f.Name) != "" {
+			continue
+		}
+		spec := mask.Spec{Kind: mask.Random}
+		switch {
+		case c.Class == connectors.ClassJSON:
+			spec.Kind = mask.Redact
+		case c.Nullable:
+			spec.Kind = mask.Null
+		}
+		k.checkMask(ctx, e, c, map[string]mask.Spec{f.Name: spec}, "an identifier in somebody else's row")
 	}
 }
 

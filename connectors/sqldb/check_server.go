@@ -175,8 +175,24 @@ func (k *checker) needs() []need {
 				add(name)
 			}
 		}
+		if !e.Subject { // an identifier is taken out of a row that belongs to somebody else
+			for _, f := range e.Fields {
+				if f.Identifier != "" && !slices.Contains(e.table.PrimaryKey, f.Name) {
+					add(f.Name)
+				}
+			}
+		}
+		if n.delete && len(e.ownersApart())+len(e.Owns) > 1 { // a reference to an owner who went is emptied
+			for _, o := range slices.Concat(e.OwnedBy, e.Owns) {
+				for _, name := range o.Columns {
+					if c := columnOf(e.table, name); c != nil && c.Nullable && !slices.Contains(e.table.PrimaryKey, name) {
+						add(name)
+					}
+				}
+			}
+		}
 		slices.Sort(n.updates)
-		n.anything = n.delete && !leaf[e.Name] && len(n.updates) == 0 && k.d.dialect.name == postgres
+		n.anything = !leaf[e.Name] && len(n.updates) == 0 && k.d.dialect.name == postgres
 		out = append(out, n)
 	}
 	return out

@@ -259,6 +259,31 @@ var defects = []struct {
 		entityOf(s, "customers").Anchor = nil
 	}},
 	{
+		code: FindKeptWithoutAnchor, entity: "chats", field: "a", warn: true,
+		sql: "CREATE TABLE chats (id INTEGER PRIMARY KEY, a INTEGER NOT NULL, b INTEGER NOT NULL, FOREIGN KEY (a) REFERENCES customers (id)," +
+			" FOREIGN KEY (b) REFERENCES customers (id));\nCREATE INDEX c1 ON chats (a);\nCREATE INDEX c2 ON chats (b)",
+		edit: func(s *connectors.System) {
+			entityOf(s, "customers").Anchor = nil
+			s.Entities = append(s.Entities, connectors.Entity{Name: "chats", Erase: dsr.Delete, OwnedBy: []connectors.Owner{
+				{Columns: []string{"a"}, Entity: "customers"}, {Columns: []string{"b"}, Entity: "customers"},
+			}})
+		},
+	},
+	{
+		code: FindBlockedDeletion, entity: "logins", field: "c",
+		sql: "CREATE TABLE logins (id INTEGER PRIMARY KEY, c INTEGER NOT NULL, at DATE, FOREIGN KEY (c) REFERENCES customers (id));\n" +
+			"CREATE INDEX logins_c ON logins (c)",
+		edit: func(s *connectors.System) {
+			addLogins(s)
+			entityOf(s, "logins").OwnedBy = nil
+		},
+	},
+	{code: FindMask, entity: "orders", field: "status", edit: func(s *connectors.System) { // taken out of somebody else's row
+		e := entityOf(s, "orders")
+		e.NotPersonal, e.Keep, e.Masks, e.Erase = nil, nil, nil, dsr.Delete
+		e.Fields = append(e.Fields, connectors.Field{Name: "status", Identifier: "email"})
+	}},
+	{
 		code: FindCycle, entity: "ring_a", on: "postgres",
 		sql: "CREATE TABLE ring_a (id INTEGER PRIMARY KEY, b INTEGER NOT NULL, c INTEGER NOT NULL);\n" +
 			"CREATE TABLE ring_b (id INTEGER PRIMARY KEY, a INTEGER NOT NULL REFERENCES ring_a (id));\n" +
