@@ -12,6 +12,8 @@ const (
 	PhaseExport Phase = "export"
 	PhaseVerify Phase = "verify"
 	PhaseManual Phase = "manual"
+	// PhaseAssemble is of Runs only: one builds the access package of one Request.
+	PhaseAssemble Phase = "assemble"
 )
 
 // TaskState is where a Task stands within its Phase.

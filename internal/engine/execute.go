@@ -12,7 +12,7 @@ import (
 // execute works a slice of an erase or export Run. At its first slice everything is located once more: who drifted
 // from the approved Plan leaves the Run before anything is changed; the others go on.
 func (e *Engine) execute(ctx context.Context, w *workload) (func(*changes, []*member) error, error) {
-	plans, err := e.plansOf(ctx, w.members)
+	plans, err := e.plansOf(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -95,24 +95,25 @@ func planned(p *dsr.Plan, system string) map[string]bool {
 	return in
 }
 
-// plansOf reads the approved Plans of members. One that is not what was approved is a permanent fault.
-func (e *Engine) plansOf(ctx context.Context, ms []*member) (map[string]*dsr.Plan, error) {
-	plans := make(map[string]*dsr.Plan, len(ms))
-	err := e.c.Store.InTx(ctx, func(tx Tx) error {
-		var err error
-		plans, err = tx.PlansOf(requestIDs(ms)...)
+// plansOf reads the approved Plans of the members. A member whose stored Plan is not what was approved leaves the Run.
+func (e *Engine) plansOf(ctx context.Context, w *workload) (map[string]*dsr.Plan, error) {
+	var plans map[string]*dsr.Plan
+	err := e.c.Store.InTx(ctx, func(tx Tx) (err error) {
+		plans, err = tx.PlansOf(requestIDs(w.members)...)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range ms {
+	other := map[string]error{}
+	for _, m := range w.members {
 		if p := plans[m.request.ID]; p == nil || p.Hash() != m.request.ApprovedHash {
-			return nil, connectors.Permanent(dsr.CodeHashMismatch, "the stored plan is not the one that was approved",
-				"retry; the request is planned again", nil)
+			other[m.task.ID] = nil
 		}
 	}
-	return plans, nil
+	return plans, e.setAside(ctx, w, other, func(c *changes, _ *dsr.Request, t *dsr.Task) {
+		c.fail(t, string(dsr.CodeHashMismatch), "the stored plan is not the one that was approved; cancel the request and file it again")
+	})
 }
 
 // leaveDrifted locates the batch again, sends Requests that drifted back, and takes their Tasks out of the Run.
@@ -127,39 +128,36 @@ func (e *Engine) leaveDrifted(ctx context.Context, w *workload, plans map[string
 	if err != nil {
 		return err
 	}
-	drifted := map[string][]string{} // Task to codes
-	var stay []*member
+	drifted, codes := map[string]error{}, map[string][]string{}
 	for _, m := range w.members {
 		f := now[m.task.ID]
 		if f.err != nil {
 			failed[m.task.ID] = f.err
-			stay = append(stay, m)
 			continue
 		}
-		codes := e.drift(m, w, plans[m.request.ID], f)
+		why := e.drift(m, w, plans[m.request.ID], f)
 		if len(newTo(m.ids, taught[m.task.ID])) > 0 {
-			codes = append(codes, "identifier")
+			why = append(why, "identifier")
 		}
 		if len(f.ambiguous) > 0 {
-			codes = append(codes, reasonAmbiguous)
+			why = append(why, reasonAmbiguous)
 		}
 		if f.share != "" {
-			codes = append(codes, reasonShare)
+			why = append(why, reasonShare)
 		}
-		if len(codes) == 0 {
-			stay = append(stay, m)
-			continue
+		if len(why) > 0 {
+			slices.Sort(why)
+			drifted[m.task.ID], codes[m.task.ID] = nil, why
 		}
-		drifted[m.task.ID] = codes
 	}
-	if len(drifted) == 0 {
-		return nil
-	}
-	if err := e.sendBack(ctx, w, drifted); err != nil {
-		return err
-	}
-	w.members = stay
-	return nil
+	// A drifted Request's other Tasks leave their Runs too, and with the last of them it is discovered again, for a
+	// fresh Plan that a person reviews.
+	return e.setAside(ctx, w, drifted, func(c *changes, r *dsr.Request, t *dsr.Task) {
+		t.State, t.Reason = dsr.TaskCancelled, reasonDrift
+		c.task(t)
+		r.Reason, r.Hint = reasonDrift, "more was found than was approved; the new plan needs a review"
+		c.note(r, "drifted", detail{"system": w.run.System, "drift": strings.Join(codes[t.ID], ",")})
+	})
 }
 
 // drift compares one System's part of the approved Plan with what is there now. Releasing a row and deleting it are
@@ -191,44 +189,4 @@ func (e *Engine) drift(m *member, w *workload, approved *dsr.Plan, f *finding) [
 	now.Lines = planLines(m.request.Kind, w.atlas, w.conn.system, f.receipt, e.now())
 	bounds := dsr.Bounds{Share: e.c.Policy.CountMargin, Rows: e.c.Policy.CountSlack}
 	return fold(approved).Drift(fold(now), bounds)
-}
-
-// sendBack marks drifted Requests. Their other Tasks leave their Runs too, and with the last of them the Request is
-// discovered again, for a fresh Plan that a person reviews.
-func (e *Engine) sendBack(ctx context.Context, w *workload, drifted map[string][]string) error {
-	cur, err := e.current(ctx)
-	if err != nil {
-		return err
-	}
-	return e.change(ctx, dsr.Engine, func(c *changes) error {
-		if err := c.tx.SaveRun(w.run.ID, w.run.Fence, c.now.Add(e.c.Policy.Lease), w.checkpoint, nil); err != nil {
-			return err
-		}
-		var ids []string
-		for _, m := range w.members {
-			if drifted[m.task.ID] != nil {
-				ids = append(ids, m.request.ID)
-			}
-		}
-		f, err := c.flow(ids, cur)
-		if err != nil {
-			return err
-		}
-		for _, m := range w.members {
-			codes := drifted[m.task.ID]
-			r, t := f.requests[m.request.ID], f.task(m.request.ID, m.task.ID)
-			if codes == nil || r == nil || t == nil || t.Run != w.run.ID {
-				continue
-			}
-			slices.Sort(codes)
-			t.State, t.Run, t.Reason = dsr.TaskCancelled, "", reasonDrift
-			c.task(t)
-			r.Reason, r.Hint = reasonDrift, "more was found than was approved; the new plan needs a review"
-			c.note(r, "drifted", detail{"system": w.run.System, "drift": strings.Join(codes, ",")})
-			if err := f.advance(r, w.atlas); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

@@ -117,8 +117,7 @@ func (f *flow) runDone(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	}
 	if r.Kind == dsr.Access {
 		c.note(r, "exported", nil)
-		c.enqueue(Assemble{Request: r.ID}, c.now)
-		return nil
+		return c.assemble(r)
 	}
 	c.to(r, dsr.Verifying, "erased", nil)
 	return f.verifyAll(r, m, tasks)

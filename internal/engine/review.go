@@ -458,8 +458,7 @@ func (e *Engine) Retry(ctx context.Context, a dsr.Actor, id string, version int6
 		c, tasks := f.c, f.tasks[r.ID]
 		if r.Reason == reasonPackage && m.version == f.cur.version {
 			c.to(r, dsr.Running, "retried", nil)
-			c.enqueue(Assemble{Request: r.ID}, c.now)
-			return nil
+			return c.assemble(r)
 		}
 		residue := r.Reason == reasonResidue
 		var phase dsr.Phase

@@ -239,9 +239,19 @@ func (e *Engine) work(ctx context.Context, w *workload) error {
 	case errors.Is(err, connectors.ErrFenced):
 	case ctx.Err() != nil:
 		// Lethe is stopping, or the job has run out of time. What is durable stays; another slice goes on.
+		// Running out of time counts as a failure, so that a verb which never ends in time does not run for ever.
+		failures := w.failures
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			failures++
+		}
 		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		err = e.again(rest, w, time.Time{}, w.failures)
+		if failures < e.c.Policy.Attempts {
+			err = e.again(rest, w, time.Time{}, failures)
+		} else {
+			err = e.giveUp(rest, w, connectors.Permanent("too-slow", "the system did not answer within the time of a job",
+				"look for a missing index, or limit what the request covers; then retry", nil))
+		}
 	case errors.Is(err, connectors.ErrYield):
 		err = e.again(ctx, w, time.Time{}, 0)
 	case !connectors.IsPermanent(err) && w.failures+1 < e.c.Policy.Attempts:
@@ -250,20 +260,24 @@ func (e *Engine) work(ctx context.Context, w *workload) error {
 			"phase", w.run.Phase, "run", w.run.ID, "failures", w.failures+1, "code", dsr.CodeOf(err), "in", pause)
 		err = e.again(ctx, w, e.now().Add(pause), w.failures+1)
 	default:
-		fault := err
-		e.c.Logger.ErrorContext(ctx, "a run failed", "system", w.run.System, "phase", w.run.Phase, "run", w.run.ID,
-			"code", dsr.CodeOf(err))
-		err = e.finish(ctx, w, func(c *changes, ms []*member) error {
-			for _, m := range ms {
-				c.fault(m.task, fault)
-			}
-			return nil
-		})
+		err = e.giveUp(ctx, w, err)
 	}
 	if errors.Is(err, connectors.ErrFenced) {
 		return nil
 	}
 	return err
+}
+
+// giveUp fails every Task of the Run; each says why.
+func (e *Engine) giveUp(ctx context.Context, w *workload, fault error) error {
+	e.c.Logger.ErrorContext(ctx, "a run failed", "system", w.run.System, "phase", w.run.Phase, "run", w.run.ID,
+		"code", dsr.CodeOf(fault))
+	return e.finish(ctx, w, func(c *changes, ms []*member) error {
+		for _, m := range ms {
+			c.fault(m.task, fault)
+		}
+		return nil
+	})
 }
 
 // attempt connects, decrypts and runs the phase's verb. It returns what to write when the phase is over.
@@ -278,10 +292,11 @@ func (e *Engine) attempt(ctx context.Context, w *workload) (func(*changes, []*me
 	}
 	defer release()
 	w.conn = conn
-	for _, m := range w.members {
-		if err := e.open(ctx, m); err != nil {
-			return nil, err
-		}
+	if err := e.openAll(ctx, w); err != nil {
+		return nil, err
+	}
+	if len(w.members) == 0 {
+		return func(*changes, []*member) error { return nil }, nil
 	}
 	switch w.run.Phase {
 	case dsr.PhaseLocate:
@@ -293,6 +308,70 @@ func (e *Engine) attempt(ctx context.Context, w *workload) (func(*changes, []*me
 		return e.verify(ctx, w)
 	}
 	return nil, connectors.Permanent(reasonFault, "no such phase", "", nil)
+}
+
+// openAll decrypts the members' identifiers. Members whose identifiers cannot be read leave the Run with their fault.
+func (e *Engine) openAll(ctx context.Context, w *workload) error {
+	broken := map[string]error{}
+	for _, m := range w.members {
+		if err := e.open(ctx, m); err != nil {
+			if dsr.CodeOf(err) == dsr.CodeUnavailable {
+				return err
+			}
+			broken[m.task.ID] = err
+		}
+	}
+	return e.setAside(ctx, w, broken, func(c *changes, _ *dsr.Request, t *dsr.Task) {
+		reason, hint := explain(broken[t.ID])
+		c.fail(t, reason, hint)
+	})
+}
+
+// setAside takes members out of the Run, in a fenced transaction, and moves on Requests whose phase that ends. mark
+// says what becomes of each Task.
+func (e *Engine) setAside(
+	ctx context.Context, w *workload, out map[string]error, mark func(c *changes, r *dsr.Request, t *dsr.Task),
+) error {
+	if len(out) == 0 {
+		return nil
+	}
+	cur, err := e.current(ctx)
+	if err != nil {
+		return err
+	}
+	var gone, stay []*member
+	for _, m := range w.members {
+		if _, is := out[m.task.ID]; is {
+			gone = append(gone, m)
+		} else {
+			stay = append(stay, m)
+		}
+	}
+	err = e.change(ctx, dsr.Engine, func(c *changes) error {
+		if err := c.tx.SaveRun(w.run.ID, w.run.Fence, c.now.Add(e.c.Policy.Lease), w.checkpoint, nil); err != nil {
+			return err
+		}
+		f, err := c.flow(requestIDs(gone), cur)
+		if err != nil {
+			return err
+		}
+		for _, m := range gone {
+			r, t := f.requests[m.request.ID], f.task(m.request.ID, m.task.ID)
+			if r == nil || t == nil || t.Run != w.run.ID || t.State != dsr.TaskClaimed {
+				continue
+			}
+			mark(c, r, t)
+			t.Run = ""
+			if err := f.advance(r, w.atlas); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		w.members = stay
+	}
+	return err
 }
 
 // again leaves the Run to another slice, at a later time when at is not zero; the lease lasts until then.
@@ -335,7 +414,7 @@ func (e *Engine) finish(ctx context.Context, w *workload, apply func(*changes, [
 		if err := apply(c, ms); err != nil {
 			return err
 		}
-		if w.run.Phase == dsr.PhaseErase || w.run.Phase == dsr.PhaseExport {
+		if w.run.Phase != dsr.PhaseLocate {
 			if err := c.receipts(w, ms); err != nil {
 				return err
 			}
@@ -418,7 +497,7 @@ func explain(err error) (reason, hint string) {
 	return reason, hint
 }
 
-// receipts sets the Receipts of erase and export Tasks from the tallies that were saved with the checkpoints: never
+// receipts sets the Receipts of Tasks from the tallies that were saved with the checkpoints: never
 // from what a verb says that it did.
 func (c *changes) receipts(w *workload, ms []*member) error {
 	ids := make([]string, len(ms))
@@ -434,11 +513,15 @@ func (c *changes) receipts(w *workload, ms []*member) error {
 		byTask[t.Subject] = append(byTask[t.Subject], t)
 	}
 	for _, m := range ms {
-		started := w.started
-		if old := m.task.Receipt; old != nil && !old.Started.IsZero() {
-			started = old.Started
+		rc := &dsr.Receipt{
+			Request: m.request.ID, System: w.run.System, Started: w.started, Finished: c.now, Residue: residueOf(m.task),
 		}
-		rc := &dsr.Receipt{Request: m.request.ID, System: w.run.System, Started: started, Finished: c.now}
+		if old := m.task.Receipt; old != nil && !old.Started.IsZero() {
+			rc.Started = old.Started
+			if w.run.Phase == dsr.PhaseVerify {
+				rc.Finished = old.Finished
+			}
+		}
 		at := map[string]int{}
 		for _, t := range byTask[m.task.ID] {
 			k := t.Entity + "\x00" + string(t.Method)
@@ -455,7 +538,7 @@ func (c *changes) receipts(w *workload, ms []*member) error {
 		}
 		m.task.Receipt = rc
 		c.task(m.task)
-		if m.task.State == dsr.TaskDone {
+		if m.task.State == dsr.TaskDone && w.run.Phase != dsr.PhaseVerify {
 			d := detail{"system": w.run.System, "phase": string(w.run.Phase)}
 			for _, l := range rc.Lines {
 				d[l.Entity+"."+string(l.Method)] = count(l.Count)

@@ -45,8 +45,8 @@ func (e *Engine) Tick(ctx context.Context, w Tick) error {
 	return e.c.Store.InTx(ctx, func(tx Tx) error { return tx.SetLastRun(w.Name, e.now()) })
 }
 
-// takeOver enqueues a Slice for every Run whose worker has given no sign of life. Whoever works it first gets a higher
-// Fence; the lost worker, should it come back, is refused.
+// takeOver enqueues the next Slice, or Assemble, for every Run whose worker has given no sign of life. Whoever works
+// it first gets a higher Fence; the lost worker, should it come back, is refused.
 func (e *Engine) takeOver(ctx context.Context) error {
 	return e.c.Store.InTx(ctx, func(tx Tx) error {
 		runs, err := tx.ExpiredRuns(e.now(), upkeepBatch)
@@ -54,7 +54,11 @@ func (e *Engine) takeOver(ctx context.Context) error {
 			return err
 		}
 		for _, r := range runs {
-			if err := tx.Enqueue(Slice{RunID: r.ID, Fence: r.Fence}, time.Time{}); err != nil {
+			var next Work = Slice{RunID: r.ID, Fence: r.Fence}
+			if r.Phase == dsr.PhaseAssemble {
+				next = Assemble{Request: string(r.Checkpoint), RunID: r.ID, Fence: r.Fence}
+			}
+			if err := tx.Enqueue(next, time.Time{}); err != nil {
 				return err
 			}
 		}

@@ -35,9 +35,6 @@ func (e *Engine) verify(ctx context.Context, w *workload) (func(*changes, []*mem
 			}
 			t.State, t.Reason, t.Hint, t.Residue = dsr.TaskDone, "", "", byTask[t.ID]
 			n := residueOf(t)
-			if t.Receipt != nil {
-				t.Receipt.Residue = n
-			}
 			c.task(t)
 			c.note(m.request, "verified", detail{"system": t.System, "residue": count(n)})
 		}

@@ -36,9 +36,12 @@ func (Slice) Kind() string { return "lethe.slice" }
 // Queue names the queue that it runs in.
 func (Slice) Queue() string { return QueueWork }
 
-// Assemble builds the access package of a Request whose exports are done, and closes it.
+// Assemble builds the access package of a Request whose exports are done, and closes it. Like a Slice it belongs to a
+// Run, whose lease tells upkeep when its worker is gone.
 type Assemble struct {
 	Request  string `json:"request"`
+	RunID    string `json:"run_id"`
+	Fence    int64  `json:"fence"`
 	Failures int    `json:"failures,omitempty"`
 }
 
