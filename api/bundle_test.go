@@ -190,7 +190,8 @@ type engineDouble struct {
 	filed int
 	// hold, when set, is received from before File returns; entered is sent to first.
 	entered, hold chan struct{}
-	next          string // cursor of the next page
+	next          string    // cursor of the next page
+	content       io.Reader // of the package; nil is two bytes
 }
 
 func (e *engineDouble) fail(err error) {
@@ -296,8 +297,12 @@ func (e *engineDouble) OpenPackage(_ context.Context, token dsr.Secret) (*engine
 	if token.Reveal() != "one-time-link-0123456789" {
 		return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such row"}
 	}
+	content := e.content
+	if content == nil {
+		content = strings.NewReader("PK")
+	}
 	return &engine.OpenedPackage{
-		ReadCloser: io.NopCloser(strings.NewReader("PK")), Info: &engine.Package{SHA256: strings.Repeat("ab", 32)},
+		ReadCloser: io.NopCloser(content), Info: &engine.Package{SHA256: strings.Repeat("ab", 32)},
 	}, e.err
 }
 

@@ -2,19 +2,27 @@ package api_test
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/api"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/auth"
+	"github.com/lethe-gdpr/lethe/internal/auth/authtest"
 )
 
 func TestSameKeySameAnswer(t *testing.T) {
@@ -117,6 +125,22 @@ func TestDownload(t *testing.T) {
 	require.NotContains(t, b.log.String(), "one-time")
 }
 
+// Half a zip must not look like a whole one: the connection breaks instead of ending.
+func TestDownloadThatFailsHalfWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.engine.content = io.MultiReader(strings.NewReader(strings.Repeat("x", 64<<10)), iotest.ErrReader(errors.New("disk gone")))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.url+"/v1/packages/one-time-link-0123456789", nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	_, err = io.Copy(io.Discard, resp.Body)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.Contains(t, b.log.String(), "answer cut short")
+}
+
 func TestLockoutAndRate(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *auth.Config) { c.AddressFailures, c.Rate, c.Burst = 3, 1, 2 })
@@ -177,6 +201,35 @@ func TestNextPageKeepsTheFilter(t *testing.T) {
 	require.Empty(t, b.call("GET", path+"?limit=4", token, "").header.Get("Link"))
 }
 
+func TestTrustedProxyNamesTheCaller(t *testing.T) {
+	t.Parallel()
+	guard := auth.New(auth.Config{Store: authtest.NewMemory(), Now: time.Now, AddressFailures: 1})
+	h, err := api.New(api.Config{
+		Engine: &engineDouble{}, Guard: guard, Idempotency: &idempotencyMemory{}, Logger: slog.New(slog.DiscardHandler),
+		TrustedProxies: []string{"192.0.2.0/24"},
+	})
+	require.NoError(t, err)
+	from := func(peer, forwarded string) int {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/systems", nil)
+		r.RemoteAddr = peer + ":40000"
+		r.Header.Set("X-Forwarded-For", forwarded)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	require.Equal(t, 401, from("192.0.2.1", "203.0.113.9"))
+	require.Equal(t, 429, from("192.0.2.1", "203.0.113.9"))
+	require.Equal(t, 401, from("192.0.2.1", "203.0.113.10"), "another caller behind the same proxy")
+	require.Equal(t, 429, from("203.0.113.9", "198.51.100.1"), "the locked caller, past the proxy")
+
+	_, err = api.New(api.Config{
+		Engine: &engineDouble{}, Guard: guard, Idempotency: &idempotencyMemory{}, TrustedProxies: []string{"everybody"},
+	})
+	require.ErrorContains(t, err, "trusted proxies")
+	_, err = api.New(api.Config{})
+	require.ErrorContains(t, err, "required")
+}
+
 func TestTLSNeedsACertificateAndTakesNothingOld(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -185,5 +238,28 @@ func TestTLSNeedsACertificateAndTakesNothingOld(t *testing.T) {
 	cert, key := selfSigned(t, dir)
 	c, err := api.TLS(cert, key)
 	require.NoError(t, err)
-	require.Equal(t, uint16(tls.VersionTLS12), c.MinVersion)
+
+	b := setup(t)
+	s := httptest.NewUnstartedServer(b.http)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.TLS = c
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	get := func(highest uint16) (*http.Response, error) {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: highest, //nolint:gosec // the point of the test
+		}}}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/systems", nil)
+		require.NoError(t, err)
+		return client.Do(r)
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		resp, err := get(version)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, version, resp.TLS.Version)
+		require.NotEmpty(t, resp.Header.Get("Strict-Transport-Security"))
+	}
+	_, err = get(tls.VersionTLS11)
+	require.ErrorContains(t, err, "protocol version")
 }

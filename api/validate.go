@@ -74,11 +74,19 @@ func (s *server) validate(g *gin.Context) {
 	g.Next()
 }
 
-const bodyKey = "lethe.body"
+const (
+	bodyKey    = "lethe.body"
+	maxReading = 30 * time.Second
+)
 
 // readBody returns the whole body when the operation takes one, after everything that can be said without the schema.
 func (s *server) readBody(g *gin.Context, r *route) ([]byte, error) {
+	// A body that drips must not hold a connection for ever; afterwards the work may take its time. Not every writer has
+	// deadlines.
+	conn := http.NewResponseController(g.Writer)
+	_ = conn.SetReadDeadline(time.Now().Add(maxReading))
 	raw, err := io.ReadAll(http.MaxBytesReader(g.Writer, g.Request.Body, s.MaxBody))
+	_ = conn.SetReadDeadline(time.Time{})
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
