@@ -96,6 +96,7 @@ func testInterruptedExport(t *testing.T, b Backend) {
 
 	finish := func(label string, j *Journal, s *Sinks, deadline time.Time) {
 		c := w.open(t)
+		var made progress
 		for i := 0; ; i++ {
 			require.Less(t, i, maxSlices, "%s: Export yields for ever", label)
 			s.Rewind()
@@ -104,6 +105,7 @@ func testInterruptedExport(t *testing.T, b Backend) {
 				break
 			}
 			require.ErrorIs(t, err, connectors.ErrYield, label)
+			made.check(t, j)
 		}
 		for _, one := range batch {
 			require.Equal(t, w.lines(want.Records(one.Ref)), w.lines(s.Records(one.Ref)), label)

@@ -79,7 +79,13 @@ func testCheck(t *testing.T, b Backend) {
 		}
 		return out
 	}
-	require.Empty(t, failures(shop()))
+	fits := func() *connectors.System {
+		sys := shop() // whether text that nobody owns may be personal is for each connector's check to say
+		sys.Entities = slices.DeleteFunc(sys.Entities, func(e connectors.Entity) bool { return e.Name == "articles" })
+		sys.Ignored = map[string]string{"articles": "published"}
+		return sys
+	}
+	require.Empty(t, failures(fits()))
 	for name, spoil := range map[string]func(*connectors.System){
 		"table":  func(s *connectors.System) { s.Entity("devices").Source = "no_such_table" },
 		"column": func(s *connectors.System) { s.Entity("devices").Fields[0].Name = "no_such_column" },
@@ -88,7 +94,7 @@ func testCheck(t *testing.T, b Backend) {
 			s.Entities = slices.DeleteFunc(s.Entities, func(e connectors.Entity) bool { return e.Name == "devices" })
 		},
 	} {
-		sys := shop()
+		sys := fits()
 		spoil(sys)
 		require.NotEmpty(t, failures(sys), name)
 		if name == "table" || name == "column" {

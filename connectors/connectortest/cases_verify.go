@@ -2,7 +2,6 @@ package connectortest
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +35,7 @@ func testSaboteur(t *testing.T, b Backend) {
 		{"a mention in a document", "articles", "meta", Row{"id": 2, "slug": "b", "body": "x", "meta": `{"a":{"b":["` + anna + `"]}}`}},
 		{"a mention in another's message", "messages", "body", Row{"id": 9, "sender_id": 1002, "recipient_id": 1003, "body": "call +46 (0)70 174 06 05"}},
 		{"a row that she owns", "devices", "", Row{"id": 9, "customer_id": 1001, "token": "t"}},
-		{"the reference of a released row", "messages", "sender_id", Row{"id": 1, "sender_id": 1001, "recipient_id": 1002, "body": "x"}},
+		{"the reference of a released row", "messages", "", Row{"id": 1, "sender_id": 1001, "recipient_id": 1002, "body": "x"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w.Load(t, w.data)
@@ -109,12 +108,14 @@ func testLateRow(t *testing.T, b Backend) {
 	j := NewJournal()
 	past := time.Now().Add(-time.Second)
 	added := false
+	var made progress
 	for range maxSlices {
 		err := eraser(t, c).Erase(context.Background(), connectors.Job{Batch: batch, Journal: j, Deadline: past})
 		if err == nil {
 			break
 		}
-		require.True(t, errors.Is(err, connectors.ErrYield), err)
+		require.ErrorIs(t, err, connectors.ErrYield)
+		made.check(t, j)
 		if !added { // Anna's row is there until she is done: she keeps orders
 			w.Put(t, "visits", w.full("visits", Row{"id": 99, "device_token": "tok-anna-phone"}))
 			added = true

@@ -224,7 +224,8 @@ func (o *oracle) matcher() *mask.Matcher {
 	return mask.NewMatcher(ids, o.sys.Identifiers)
 }
 
-// act gives each row its one method.
+// act gives each row its one method. A row that was reached only through a membership, and that others still own, is
+// not affected: it has none.
 func (o *oracle) act() {
 	matcher := o.matcher()
 	for _, f := range o.rows {

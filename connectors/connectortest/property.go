@@ -184,7 +184,7 @@ func testRandomGraphs(t *testing.T, b Backend) {
 			if err == nil {
 				break
 			}
-			if connectors.IsPermanent(err) || i > maxSlices {
+			if connectors.IsPermanent(err) || i > 200 {
 				rt.Fatalf("Erase: %v", err)
 			}
 			if run.Err() != nil { // interrupted: another worker takes over

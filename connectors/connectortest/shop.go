@@ -86,7 +86,8 @@ func shop() *connectors.System {
 			},
 			{
 				Name: "orders", OwnedBy: owners(owner("customer_id", "customers")), Erase: dsr.Keep, Keep: accounting(),
-				Fields: []connectors.Field{{Name: "note", Category: "user.content"}}, Masks: masks{"note": toRedact},
+				Fields: []connectors.Field{{Name: "note", Category: "user.content"}, {Name: "total", Category: "user.financial"}},
+				Masks:  masks{"note": toRedact},
 			},
 			{
 				Name: "order_lines", OwnedBy: owners(owner("order_id", "orders")), Erase: dsr.Mask,
