@@ -4,6 +4,7 @@ package helpdesk
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 
@@ -155,4 +156,24 @@ func EraseByHand(ctx context.Context, db *pgxpool.Pool, emails []string) (rows i
 		return res.Close()
 	})
 	return rows, err
+}
+
+// Grow gives a subject more rows, spread over its tickets' messages.
+func Grow(ctx context.Context, db *pgxpool.Pool, subject, rows int) error {
+	_, err := db.Exec(ctx, `INSERT INTO messages (id, ticket_id, payload)
+		SELECT (SELECT max(id) FROM messages) + i, $1::bigint * 3 + 1 + i % 3, md5(i::text) FROM generate_series(1, $2::bigint) i`,
+		subject, rows)
+	return err
+}
+
+// Copy writes the rows of a subject's messages, which are most of what a grown subject has, with COPY TO STDOUT.
+func Copy(ctx context.Context, db *pgxpool.Pool, subject int, w io.Writer) error {
+	c, err := db.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	_, err = c.Conn().PgConn().CopyTo(ctx, w, fmt.Sprintf(
+		"COPY (SELECT * FROM messages WHERE ticket_id BETWEEN %d AND %d ORDER BY id) TO STDOUT", subject*3+1, subject*3+3))
+	return err
 }

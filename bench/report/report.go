@@ -54,6 +54,7 @@ func Seconds(fn func() error) (float64, error) {
 type Report struct {
 	Area     string            `json:"area"`
 	Seed     uint64            `json:"seed"`
+	Scale    float64           `json:"scale"`
 	At       time.Time         `json:"at"`
 	Machine  map[string]string `json:"machine"`
 	Versions map[string]string `json:"versions"`
