@@ -12,7 +12,6 @@ import (
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/sqldb"
 	"github.com/lethe-gdpr/lethe/dsr"
-	"github.com/lethe-gdpr/lethe/internal/dbtest"
 	"github.com/lethe-gdpr/lethe/internal/engine"
 )
 
@@ -20,7 +19,7 @@ import (
 type killed struct{}
 
 // survive runs work and reports whether it was killed.
-func survive(t *testing.T, work func() error) (dead bool) {
+func survive(t testing.TB, work func() error) (dead bool) {
 	t.Helper()
 	defer func() {
 		if r := recover(); r != nil {
@@ -37,23 +36,33 @@ func survive(t *testing.T, work func() error) (dead bool) {
 // drainDying is drain, but a killed worker's job is gone: only upkeep brings its Run back.
 func (h *house) drainDying() (deaths int) {
 	h.t.Helper()
-	t, ok := h.t.(*testing.T)
-	require.True(h.t, ok)
 	for n := 0; ; n++ {
 		require.Less(h.t, n, 2000)
-		s, ok := h.store.next()
+		dead, ok := h.stepDying()
+		if dead {
+			deaths++
+		}
 		if !ok {
 			return deaths
 		}
-		if wait := s.at.Sub(h.time.Now()); wait > 0 {
-			h.time.forward(wait)
-		}
-		if survive(t, func() error { return h.do(s.work) }) {
-			deaths++
-			h.time.forward(2 * time.Minute)
-			require.NoError(h.t, h.Tick(h.t.Context(), engine.Tick{Name: engine.TickLeases}))
-		}
 	}
+}
+
+// stepDying carries out the work that is due first, and upkeep when that kills the worker.
+func (h *house) stepDying() (dead, ok bool) {
+	h.t.Helper()
+	s, ok := h.store.next()
+	if !ok {
+		return false, false
+	}
+	if wait := s.at.Sub(h.time.Now()); wait > 0 {
+		h.time.forward(wait)
+	}
+	if dead = survive(h.t, func() error { return h.do(s.work) }); dead {
+		h.time.forward(2 * time.Minute)
+		require.NoError(h.t, h.Tick(h.t.Context(), engine.Tick{Name: engine.TickLeases}))
+	}
+	return dead, true
 }
 
 func TestAWorkerKilledAtEveryStepIsReplaced(t *testing.T) {
@@ -391,5 +400,3 @@ func TestAGracefulStopHandsTheRunOn(t *testing.T) {
 	h.drain() // no upkeep needed
 	h.wants(r.ID, dsr.Completed)
 }
-
-var _ = dbtest.SQLite

@@ -117,6 +117,11 @@ func (e *Engine) Preview(ctx context.Context, a dsr.Actor, n NewRequest) (*Previ
 			return nil, err
 		}
 		out.Problems = append(out.Problems, problemsOf(s.Name, f)...)
+		unsound, err := e.unsound(ctx, m, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		out.Problems = append(out.Problems, unsound...)
 		plan.Lines = append(plan.Lines, planLines(n.Kind, m, s, f.receipt, e.now())...)
 		plan.Unsearched = append(plan.Unsearched, f.receipt.Unsearched...)
 		plan.Copies = append(plan.Copies, copiesOf(s)...)
@@ -145,6 +150,26 @@ func problemsOf(system string, f *finding) []Problem {
 		ps = append(ps, Problem{Code: reasonShare, System: system, Entity: f.share})
 	}
 	return ps
+}
+
+// unsound lists the errors of a System's Check: a Request would stop at the first.
+func (e *Engine) unsound(ctx context.Context, m *atlas, system string) ([]Problem, error) {
+	conn, release, err := e.connect(ctx, m, system)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	found, _, err := conn.check(ctx, e.now, e.c.Policy.FindingsTTL)
+	if err != nil {
+		return nil, reachable(err)
+	}
+	var ps []Problem
+	for _, f := range found {
+		if f.Severity == connectors.Error {
+			ps = append(ps, Problem{Code: "check-" + f.Code, System: system, Entity: f.Entity, Hint: f.Hint})
+		}
+	}
+	return ps, nil
 }
 
 func (e *Engine) previewOne(
