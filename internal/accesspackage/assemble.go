@@ -25,6 +25,7 @@ import (
 const (
 	sealedSuffix = ".zip.sealed"
 	noteSuffix   = ".json"
+	temporary    = ".tmp"
 )
 
 // CodeArt15Incomplete is the error of a copy whose statement of Art. 15(1) the data map does not fill.
@@ -38,8 +39,22 @@ func (s *Store) Assemble(ctx context.Context, spec engine.PackageSpec) (*engine.
 		Request: spec.Request.ID, Path: filepath.Join(packageDir, fileName(spec.Request.ID)+sealedSuffix),
 		DataKey: spec.Wrapped, CreatedAt: spec.Now, Expires: spec.Expires,
 	}
-	if done, err := s.finished(out, spec.Key); done || err != nil {
-		return out, err
+	a := &assembly{ctx: ctx, spec: spec}
+	defer a.close()
+	for _, system := range spec.Systems {
+		st, err := s.openStaged(spec.Request.ID, system, spec.Key)
+		if err != nil {
+			return nil, err
+		}
+		if st != nil {
+			a.staged = append(a.staged, st)
+		}
+	}
+	// parts go all at once, so where there is something staged nothing of it is missing
+	if !slices.ContainsFunc(a.staged, func(st *staged) bool { return len(st.entities) > 0 }) {
+		if done, err := s.finished(out, spec.Key); done || err != nil {
+			return out, err
+		}
 	}
 	m, err := s.read(spec.Map.YAML)
 	if err != nil {
@@ -54,17 +69,7 @@ func (s *Store) Assemble(ctx context.Context, spec engine.PackageSpec) (*engine.
 			"fill art15 in the data map, or write {not_applicable: true} under each, and retry", nil,
 		)
 	}
-	a := &assembly{ctx: ctx, spec: spec, m: m}
-	defer a.close()
-	for _, system := range spec.Systems {
-		st, err := s.openStaged(spec.Request.ID, system, spec.Key)
-		if err != nil {
-			return nil, err
-		}
-		if st != nil {
-			a.staged = append(a.staged, st)
-		}
-	}
+	a.m = m
 	if err := s.write(out, a); err != nil {
 		return nil, err
 	}
@@ -107,7 +112,10 @@ func (s *Store) finished(out *engine.Package, key engine.DataKey) (bool, error) 
 // write builds the zip in a temporary file and puts it, then its note, into place.
 func (s *Store) write(out *engine.Package, a *assembly) error {
 	final := filepath.Join(s.dir, out.Path)
-	f, err := os.CreateTemp(filepath.Dir(final), filepath.Base(final)+".*.tmp")
+	if err := removeAll(filepath.Dir(final), filepath.Base(final)+".", temporary); err != nil { // of a worker that died
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(final), filepath.Base(final)+".*"+temporary)
 	if err != nil {
 		return unavailable(err)
 	}
@@ -149,7 +157,7 @@ func (s *Store) write(out *engine.Package, a *assembly) error {
 
 // writeFile writes a file that is either whole or not there, and makes its folder's entries durable.
 func writeFile(name string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.tmp")
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*"+temporary)
 	if err != nil {
 		return err
 	}

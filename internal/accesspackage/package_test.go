@@ -373,6 +373,8 @@ func TestAssembleCanBeRepeated(t *testing.T) {
 	_, err := b.store.Assemble(cancelled, b.spec)
 	require.ErrorIs(t, err, context.Canceled)
 
+	orphan := filepath.Join(b.dir, "packages", "req_1.zip.sealed.123.tmp") // of a worker that died
+	require.NoError(t, os.WriteFile(orphan, []byte("x"), 0o600))
 	first, files := b.assemble(t)
 	b.spec.Now = b.spec.Now.Add(time.Hour)
 	second, again := b.assemble(t) // its parts are gone
@@ -381,6 +383,13 @@ func TestAssembleCanBeRepeated(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(b.dir, "packages"))
 	require.NoError(t, err)
 	require.Len(t, left, 2, "no temporary file stays")
+
+	// exported again: the new parts count
+	p = b.part(t, "shop")
+	require.NoError(t, p.Record("orders", []string{"id"}, []any{2}))
+	require.NoError(t, p.Close())
+	_, again = b.assemble(t)
+	require.JSONEq(t, `[{"id":2}]`, again["data/shop/orders.json"])
 
 	require.NoError(t, b.store.Remove(first))
 	require.NoError(t, b.store.Remove(first))

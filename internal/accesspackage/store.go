@@ -1,6 +1,7 @@
 package accesspackage
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -31,12 +32,31 @@ func New(dir string, read func(yaml []byte) (*datamap.Map, error)) (*Store, erro
 			return nil, unavailable(err)
 		}
 	}
+	// what a worker had begun to discard when it died
+	if err := removeAll(filepath.Join(dir, stagingDir), discarded, ""); err != nil {
+		return nil, err
+	}
 	return &Store{dir: dir, read: read}, nil
+}
+
+// removeAll removes what has these ends of its name in a folder.
+func removeAll(dir, prefix, suffix string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return unavailable(err)
+	}
+	for _, e := range entries {
+		if n := e.Name(); strings.HasPrefix(n, prefix) && strings.HasSuffix(n, suffix) {
+			err = errors.Join(err, unavailable(os.RemoveAll(filepath.Join(dir, n))))
+		}
+	}
+	return err
 }
 
 const (
 	stagingDir = "staging"
 	packageDir = "packages"
+	discarded  = ".discarded-" // no id begins with a dot
 )
 
 // fileName is a file name for an id or a name of the data map. One that had to be changed gets a hash of itself, so
@@ -126,7 +146,16 @@ func (s *Store) Remove(p *engine.Package) error {
 	return nil
 }
 
-// Discard implements [engine.Packager].
+// Discard implements [engine.Packager]. The parts are gone at once and together, whatever happens while their files are
+// removed.
 func (s *Store) Discard(request string) error {
-	return unavailable(os.RemoveAll(s.staging(request)))
+	from := s.staging(request)
+	to := filepath.Join(s.dir, stagingDir, discarded+rand.Text())
+	switch err := os.Rename(from, to); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return unavailable(err)
+	}
+	return unavailable(os.RemoveAll(to))
 }
