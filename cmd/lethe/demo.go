@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lethe-gdpr/lethe/internal/app"
 	"github.com/lethe-gdpr/lethe/internal/demo"
 )
 
@@ -26,6 +28,9 @@ unless --dir says where.`,
 			o.Out, o.Log, o.Lethe = c.OutOrStdout(), c.ErrOrStderr(), self()
 			if verbose {
 				o.Logger = slog.New(slog.NewTextHandler(o.Log, nil))
+			}
+			o.Serve = func(ctx context.Context, a *app.App) error {
+				return reloading(ctx, a, slog.New(slog.NewTextHandler(o.Log, nil)))
 			}
 			return demo.Run(c.Context(), o)
 		},

@@ -141,7 +141,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use or wrong map, 3 findings or drift, 4 t
 	for group, commands := range map[string][]*cobra.Command{
 		"start": {newDemoCommand()},
 		"map": {
-			newInitCommand(), newCheckCommand(), newGrantsCommand(), newPlanCommand(),
+			newInitCommand(), newCheckCommand(), newGrantsCommand(), newDriftCommand(), newPlanCommand(), newSchemaCommand(),
 		},
 		"run": {newServeCommand(), newMigrateCommand()},
 		"api": {newRequestCommand(), newSystemCommand(), newAPIKeyCommand()},

@@ -112,7 +112,7 @@ func newRequestNewCommand() *cobra.Command {
 				return err
 			}
 		}
-		return showRequest(c, r)
+		return showEnd(c, r)
 	}
 	f := c.Flags()
 	f.StringVar(&kind, "kind", "", "access, rectification, erasure, restriction, portability or objection")
@@ -278,6 +278,14 @@ func showRequest(c *cobra.Command, r *client.Request) error {
 	return show(c, r, func(w io.Writer) { writeRequest(w, r) })
 }
 
+// showEnd is showRequest, with exit code 3 when the Request needs attention.
+func showEnd(c *cobra.Command, r *client.Request) error {
+	if err := showRequest(c, r); err != nil || r.State != client.StateNeedsAttention {
+		return err
+	}
+	return errFindings
+}
+
 func writePlan(w io.Writer, lines []client.PlanLine) {
 	row(w, "SYSTEM", "ENTITY", "METHOD", "UP TO", "WHY IT STAYS")
 	for _, l := range lines {
@@ -428,7 +436,7 @@ it. Whoever filed the request cannot approve it.`,
 					return err
 				}
 			}
-			return showRequest(c, r)
+			return showEnd(c, r)
 		},
 	}
 	c.Flags().StringVar(&hash, "plan", "", "`hash` of the plan that you have read")

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +60,7 @@ func newServeCommand() *cobra.Command {
 The first start writes an API key to lethe-data/bootstrap-key. On PostgreSQL run "lethe migrate" first; there --role api
 and --role worker split the work across machines, which then share the folder of --data (keys and packages).
 
-SIGTERM stops gracefully: no new work is taken and running work reaches a checkpoint.`,
+SIGTERM stops gracefully: no new work is taken and running work reaches a checkpoint. SIGHUP reads the data map again.`,
 		Example: `  lethe serve
   lethe serve --database postgres://lethe@db.example.com/lethe --map /etc/lethe/lethe.yaml --role worker`,
 		Args: exactArgs(0),
@@ -84,19 +87,35 @@ SIGTERM stops gracefully: no new work is taken and running work reaches a checkp
 const stopWithin = 60 * time.Second
 
 func runServe(ctx context.Context, o ServeOptions) error {
-	a, err := app.New(ctx, app.Options{Config: o.Config, Logger: o.Config.Logger(o.Notice), Notice: o.Notice})
+	log := o.Config.Logger(o.Notice)
+	a, err := app.New(ctx, app.Options{Config: o.Config, Logger: log, Notice: o.Notice})
 	if err != nil {
 		return err
 	}
 	err = a.Start(ctx)
 	if err == nil {
-		select {
-		case <-ctx.Done():
-		case err = <-a.Failed():
-			err = fmt.Errorf("the API stopped listening: %w", err)
-		}
+		err = reloading(ctx, a, log)
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
 	return errors.Join(err, a.Stop(last))
+}
+
+// reloading reads the data map again at each SIGHUP until ctx ends or the API stops listening.
+func reloading(ctx context.Context, a *app.App, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-a.Failed():
+			return fmt.Errorf("the API stopped listening: %w", err)
+		case <-hangup:
+			if err := a.ReloadMap(ctx); err != nil {
+				log.ErrorContext(ctx, "the data map was not read again; the one before stays", "cause", err)
+			}
+		}
+	}
 }

@@ -236,6 +236,15 @@ func (a *App) activateMap(ctx context.Context) error {
 	return nil
 }
 
+// ReloadMap reads the file of the data map again and makes it the newest version when it has changed. Requests that are
+// under way go on under the version of their Plan. A faulty map changes nothing.
+func (a *App) ReloadMap(ctx context.Context) error {
+	if a.o.Config.Role == config.RoleWorker {
+		return nil // the API's process stores it for all
+	}
+	return a.activateMap(ctx)
+}
+
 // BootstrapFile is the name, in the data folder, of the file that holds the first API key.
 const BootstrapFile = "bootstrap-key"
 

@@ -26,6 +26,8 @@ type Options struct {
 	JSON   bool   // print one object on Out, and the rest on Log
 	Listen string // address of the API; empty is a free loopback port
 	Lethe  string // how this program is called, for the commands to try
+	// Serve keeps the app running until ctx ends; not called with Exit.
+	Serve  func(ctx context.Context, a *app.App) error
 	Out    io.Writer
 	Log    io.Writer
 	Logger *slog.Logger // nil logs nothing
@@ -125,12 +127,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return nil
 	}
 	d.tryThis(a.URL())
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-a.Failed():
-		return err
-	}
+	return o.Serve(ctx, a)
 }
 
 // stopWithin bounds the end of the demo.

@@ -262,16 +262,21 @@ func (d *demo) check(ctx context.Context) error {
 // tryThis prints commands for whoever wants to go on.
 func (d *demo) tryThis(url string) {
 	d.say(`
-Lethe keeps serving on %s until you press Ctrl-C. Commands to try in another terminal:
+Lethe keeps serving on %[1]s until you press Ctrl-C. To try in another terminal:
 
-  export LETHE_SERVER=%s LETHE_API_KEY_FILE=%s
-  export HELPDESK_DSN=sqlite://%s ANALYTICS_DSN=sqlite://%s
-  %[6]s request list
-  %[6]s plan --map %[7]s --email customer7@example.com
-  %[6]s request new --kind erasure --email customer7@example.com --verified session --wait
-  %[6]s check --map %[7]s
-  %[6]s drift --map %[7]s
+  export LETHE_SERVER=%[1]s LETHE_API_KEY_FILE=%[2]s
+  export HELPDESK_DSN=sqlite://%[3]s ANALYTICS_DSN=sqlite://%[4]s
+  %[5]s request list
+  %[5]s plan --map %[6]s --email customer7@example.com
 
-The officer who approves has another key: LETHE_API_KEY_FILE=%[8]s
-`, url, url, d.file("agent.key"), d.file(HelpdeskFile), d.file(AnalyticsFile), d.o.Lethe, d.file(MapFile), d.file("officer.key"))
+A new request now stops in needs_attention, because of the forgotten table. Tell the map about it, under entities of
+helpdesk, let Lethe read it again, and carry a request out yourself:
+
+  sed -i 's|^      invoices:|      newsletter_signups: {owned_by: {customer_id: customers}, fields: {email: {identifier: email}}, not_personal: [created_at], erase: delete}\n&|' %[6]s
+  %[5]s check --map %[6]s
+  kill -HUP %[8]d
+  %[5]s request new --kind erasure --email customer7@example.com --verified session --wait
+  LETHE_API_KEY_FILE=%[7]s %[5]s request approve ID
+`, url, d.file("agent.key"), d.file(HelpdeskFile), d.file(AnalyticsFile), d.o.Lethe, d.file(MapFile),
+		d.file("officer.key"), os.Getpid())
 }
