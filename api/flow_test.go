@@ -142,6 +142,7 @@ func (h *house) caller(principal, role string, system bool) *client.Client {
 	made := read[client.CreatedApiKey](h, h.must(admin.CreateApiKey(h.t.Context(), &client.CreateApiKeyParams{}, body)))
 	c, err := client.Connect(h.app.URL(), *made.Token)
 	require.NoError(h.t, err)
+	c.Client = asTheContractSays(h.t)
 	return c
 }
 
@@ -401,6 +402,8 @@ func TestNeedToKnow(t *testing.T) {
 	}
 	require.Len(t, search(h.portal).Requests, 1)
 	require.Len(t, search(h.operator).Requests, 1)
+	wrong, err := h.operator.SearchRequests(ctx, client.Search{Identifier: client.Identifier{Name: "email", Value: "nobody"}})
+	require.Equal(t, "identifier.value", *h.refused("invalid", wrong, err).Field)
 	require.Empty(t, search(h.portal2).Requests)
 	resp, err := h.auditor.SearchRequests(ctx, client.Search{Identifier: email})
 	h.refused("forbidden", resp, err)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -64,7 +65,7 @@ func (s *server) SearchRequests(
 		Identifier: &engine.RawIdentifier{Name: b.Identifier.Name, Value: dsr.NewSecret(b.Identifier.Value)},
 	})
 	if err != nil {
-		return nil, fieldsOfTheContract(err)
+		return nil, fieldsOfTheContract(err, "identifiers[0]", "identifier")
 	}
 	return gen.SearchRequests200JSONResponse(page), nil
 }
@@ -194,20 +195,20 @@ func fromClock(c dsr.Clock) gen.Clock {
 	return out
 }
 
-// fieldsOfTheContract renames the fields of an error from the engine's names to those of openapi.yaml.
-func fieldsOfTheContract(err error) error {
-	e, ok := err.(*dsr.Error) //nolint:errorlint // only the outermost is shown
-	if !ok {
+// fieldsOfTheContract renames the fields of an error from the engine's names to those of openapi.yaml; more renames
+// come in pairs and match the beginning.
+func fieldsOfTheContract(err error, more ...string) error {
+	var e *dsr.Error
+	if !errors.As(err, &e) {
 		return err
 	}
 	renamed := *e
-	switch e.Field {
-	case "received":
-		renamed.Field = "received_at"
-	case "hash":
-		renamed.Field = "plan_hash"
-	case "method":
-		renamed.Field = "identity_method"
+	renames := append([]string{"received", "received_at", "hash", "plan_hash", "method", "identity_method"}, more...)
+	for i := 0; i < len(renames); i += 2 {
+		rest, ok := strings.CutPrefix(e.Field, renames[i])
+		if ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			renamed.Field = renames[i+1] + rest
+		}
 	}
 	return &renamed
 }

@@ -98,14 +98,18 @@ func (e Kind) Valid() bool {
 
 // Defines values for Method.
 const (
-	MethodAnchor  Method = "anchor"
-	MethodDelete  Method = "delete"
-	MethodExpire  Method = "expire"
-	MethodExport  Method = "export"
-	MethodKeep    Method = "keep"
-	MethodMask    Method = "mask"
-	MethodRedact  Method = "redact"
-	MethodRelease Method = "release"
+	MethodAnchor        Method = "anchor"
+	MethodDelete        Method = "delete"
+	MethodExpire        Method = "expire"
+	MethodExport        Method = "export"
+	MethodKeep          Method = "keep"
+	MethodMask          Method = "mask"
+	MethodObjection     Method = "objection"
+	MethodPortability   Method = "portability"
+	MethodRectification Method = "rectification"
+	MethodRedact        Method = "redact"
+	MethodRelease       Method = "release"
+	MethodRestriction   Method = "restriction"
 )
 
 // Valid indicates whether the value is a known member of the Method enum.
@@ -123,9 +127,17 @@ func (e Method) Valid() bool {
 		return true
 	case MethodMask:
 		return true
+	case MethodObjection:
+		return true
+	case MethodPortability:
+		return true
+	case MethodRectification:
+		return true
 	case MethodRedact:
 		return true
 	case MethodRelease:
+		return true
+	case MethodRestriction:
 		return true
 	default:
 		return false
@@ -458,7 +470,7 @@ type Instruction struct {
 // Kind The right of Art. 15, 16, 17, 18, 20 or 21.
 type Kind string
 
-// Method What happens to a row; see the data map's reference.
+// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 type Method string
 
 // NewApiKey defines model for NewApiKey.
@@ -581,7 +593,7 @@ type PlanLine struct {
 	// Exception What stays and why.
 	Exception *Exception `json:"exception,omitempty"`
 
-	// Method What happens to a row; see the data map's reference.
+	// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 	Method Method `json:"method"`
 	System string `json:"system"`
 }
@@ -650,7 +662,7 @@ type ReceiptLine struct {
 	Count  int64  `json:"count"`
 	Entity string `json:"entity"`
 
-	// Method What happens to a row; see the data map's reference.
+	// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 	Method                    Method `json:"method"`
 	ResolvedAfterInterruption *int64 `json:"resolved_after_interruption,omitempty"`
 }

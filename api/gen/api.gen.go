@@ -104,14 +104,18 @@ func (e Kind) Valid() bool {
 
 // Defines values for Method.
 const (
-	MethodAnchor  Method = "anchor"
-	MethodDelete  Method = "delete"
-	MethodExpire  Method = "expire"
-	MethodExport  Method = "export"
-	MethodKeep    Method = "keep"
-	MethodMask    Method = "mask"
-	MethodRedact  Method = "redact"
-	MethodRelease Method = "release"
+	MethodAnchor        Method = "anchor"
+	MethodDelete        Method = "delete"
+	MethodExpire        Method = "expire"
+	MethodExport        Method = "export"
+	MethodKeep          Method = "keep"
+	MethodMask          Method = "mask"
+	MethodObjection     Method = "objection"
+	MethodPortability   Method = "portability"
+	MethodRectification Method = "rectification"
+	MethodRedact        Method = "redact"
+	MethodRelease       Method = "release"
+	MethodRestriction   Method = "restriction"
 )
 
 // Valid indicates whether the value is a known member of the Method enum.
@@ -129,9 +133,17 @@ func (e Method) Valid() bool {
 		return true
 	case MethodMask:
 		return true
+	case MethodObjection:
+		return true
+	case MethodPortability:
+		return true
+	case MethodRectification:
+		return true
 	case MethodRedact:
 		return true
 	case MethodRelease:
+		return true
+	case MethodRestriction:
 		return true
 	default:
 		return false
@@ -464,7 +476,7 @@ type Instruction struct {
 // Kind The right of Art. 15, 16, 17, 18, 20 or 21.
 type Kind string
 
-// Method What happens to a row; see the data map's reference.
+// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 type Method string
 
 // NewApiKey defines model for NewApiKey.
@@ -587,7 +599,7 @@ type PlanLine struct {
 	// Exception What stays and why.
 	Exception *Exception `json:"exception,omitempty"`
 
-	// Method What happens to a row; see the data map's reference.
+	// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 	Method Method `json:"method"`
 	System string `json:"system"`
 }
@@ -656,7 +668,7 @@ type ReceiptLine struct {
 	Count  int64  `json:"count"`
 	Entity string `json:"entity"`
 
-	// Method What happens to a row; see the data map's reference.
+	// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 	Method                    Method `json:"method"`
 	ResolvedAfterInterruption *int64 `json:"resolved_after_interruption,omitempty"`
 }
@@ -4446,89 +4458,89 @@ var swaggerSpec = []string{
 	"fyf4mBlW2Z5/TUGnYqOj6lzT6wyMnF+BiBsgCAuutCxivQtXHYMEHkOYcnIpYlBKyGeKjFkGxLJZH3Vi",
 	"1byR9eg75Hlm8XorjO133ywg7UEYa1d4t194CCD/YE28QLJJqitW8DIig1cRGbyOyOAoIsM+EZIMBwvc",
 	"ITYgwBBObJDHeVCtW6CQ6LMCs8rYXc+F1NanYZiWXRRbkDMVJf5aYkVAU0hpngNX6HMkUsxOiAJYYBTP",
-	"FCkBUV8zagOA0Fc3uMCExhr/yMA6MyiPU1TLbgDyTlTzdqAHNrjaTzDbydTYxalbumnrvqh+fxNrCTO8",
-	"Bd/rMqSFM1bGQvbI55kwFo3CaA03FODeJFSCvUIZEgDMQZWhY+gaFk1okkhQagPee6S3//eumtj0bv7d",
-	"iq0druNqUcfGx91tLQtYdAYvyYZrBRzBZITBnNgHMXy8zeI+4+OLyxv0N7Hd7/cyNzqYQ1zjE8xOJdwy",
-	"mLXEb7Yoi7YTQcpMeeMY1bpXkJlhtEZsBsc5PlSe5LbnsmyGmymjhX01AKwWM2wBsEmpra1bnNPp7qPv",
-	"ADBzkvtq2sBp/y5my+qWAqUwSiek072ujDI62kzWnqabVa9yPUarHTNoEFMugSOlikxpAsQIGusNM+xf",
-	"FXgENooozKU5UXReM/Fq/sQ2KJZRPimc6r64qB/fnZLD1ydVpk98QyeAZqz5zYVmMSwzvhcvgyrqt2F0",
-	"dL/Xrcn/b4Po6H4/DLGM8ZurMta/urKPjN+giORE5MDLsLJbqTL6tQeYWa6Bh3fXYZ4P5sMwPiGH/Tdh",
-	"EHqHaDAu+EcKvH4qKJNdZFtK89oJ4WJGZuY5imy0Rz57ZzJRmkptI8ZakUzENDPiHbYPLD49vnBqseMv",
-	"iCbvollIiIVc8ns0O8EkTMVty1WplA5fvlpFld8sSn5leWRMvhTuaAIxm9Is7DdmX0OUONegoipr4gZy",
-	"TYDHcp5rSBbQpmlXyyEeM08Fl3L9C3HXBVivOXSfGvnI6mEhA7rcGWRUs9sq50+BvAXZI38IeWNoLIbN",
-	"LuiN2yxUW8z2rtht8dN7ulZdr2LbYZZ9SmYF0TqPF+7rrJz6uzxzXsh10GUpK6Ppe1xyp6kL9/pZDK9E",
-	"I8fHZ0sTBmUreowoL2gWtGVOM8pbu89y1kIhx7hXIDC3C5/zgfmVG62kO+NtAosZ5R8ZD8YWpzS/alyS",
-	"ueny7kKpZvbAnc64ZaqlMVYUUBmnIYXpZ2nM4jL1t24gk0SADUOl9BaIHyMiIxuU61lE7aGXc7RgzmzI",
-	"gVlBXLsnd1SRF5V1YNTg5g9jYWORx7CNCS/l2bRF4ILrLeXeGpcw1MMfawMt5YPoFd7GAeYcIrskKJQ8",
-	"x80Uuf0GAbiTnfdADKAVzQKV3CL9hqBh7exWLBwypXxey29XZAYSiBs8Itfz0l+3AqqH5RprGYNLLlYh",
-	"JXtOVBGnhJbK9UwUWUI4QEKMicHNk1v7I9z5l6nOq4tdZDg7coUgE1hP+f7Aa9BYg8C1HPBHjgM1Rnu2",
-	"pVOcNLyVugenJuCtL7lTThEU41sCYLVS583hy9eBJKIyRr8KHCmFbJN7VYYQA+hVhtVWbf8xk0oTfKCs",
-	"ZcE09WU/RY2evwwuexgrGQUtCX94ASfzlM5JClkefM/PFTRllvLaj9GAxbx/n8nea4wiNzAuzXRD6Nu7",
-	"Apey3TFcYv3iiYjVwdvTD71pslnJd75AO1+5piB2FjIXVvFsHcpocgKdQQws161Dy5yptKXi2I57u4U1",
-	"MXAJii1n2TVrEOjZaLXcpUPyjNJPGzqe+or/LcpQW7VGghIZOhTGGuSVmUTKolSn2trubZSeMxgXqnVi",
-	"cC0hZUntXmBGg+Hey/29633rNR283nuxvwf7yz7T5ZRs5/wb3u9dXOxVvy4u9vf/F16i3a+X+OuH9aby",
-	"jkFVv7m1pvFuPm6KedjNlQ7l/UZDqhHyyHylPc0gj419Ju5a9RQfsk+rHas42qW/jUFKSK4Krq2I3fI9",
-	"7/u9EuOGFJWsBHMghm3TGYQkVo2wMhXfaUqLahueWCNefUQc5Wzii0ca5t1cyLJgE7exI5Z071UwuZve",
-	"bV4a0FYD0YrkGeVk5gMSmP3aCzLLhUqCNSS7nPKrkEyJ0RPNKmbp3Hk4baUU/t37fgc4Vg9uwTL0krt8",
-	"1QWZJ61poHYEbTk9JlQ6g8LuoYb5Hgie9KuZlpy4tUWvYXUrpTQvFgPvEv68Mty6DOg0VNS44XZI6Vxf",
-	"C1P6kNqoNq6IbztHjmoAT6kA/fWaRlMmXpNGsEYRENmCoZXkohN1zJKpTdWlRcLsX5jMEvagnnuya2F4",
-	"YQm4qlnxWhAlpuB4szJsOrcatzohMM31vMw5wIqMVYvNP769i8Jp9AvJCFhWHq6R2X7kern2hsHvA8dy",
-	"ju6AtshV0sg2fRTqsbt22XLtHM2u0H/HEn7H4FoA3rPrWnbJi6ZSxx1jnzXAhWiqpmSGZFsqpEbRZhPl",
-	"xt5lHZFriGmhoB7Ncxa0ESLGBnqIvINzL/XKtLYZZZrxyVUtic9Qfnm5iuEkTMXiFmPk9SecCzXqyIJz",
-	"e88GXuzfLvZS6X2dqMMBEnVVuuuQSU3zDLTzgbm/r2ZMp1elm9nagGNXaRQbeyPLIAkzpdIb1YaGlooQ",
-	"11JS/VmjCacQty3cjQXn0FhSgnBv9O2OqZH5W0qThywY9CnMq8l1UOaiL6mVVN0oq0BSiTkiJBEctgpR",
-	"l+7PsC+YGWJC/6/Q5BqIO4WgeqiBximE6sJq/nBaucPJWIrpooreVCLqspSr86ydXjVxtIhgFcTK09xQ",
-	"WGmR+iNrbYPuJsA26kh+2Oa1fnLI8mAuM4NLrStrtVEgwmTU6M5m4WIHLvSV7Wy0PZnnPmK9VhvBh9aH",
-	"/WXlL9zCe7fkqdtSO7bPhwqFt7GXzPGUQnhNvWN7mylkBZUhPwvhyh7yR77RzjHrfWfFzS5J82UCUUOk",
-	"zT1RL6dIKU+yhvycUjMa9P2/moLU32ga+gU17XQHzqEN794afZA6N3ENO2TTGlcUlIpJxhllU1uOLDjU",
-	"ueZ6XeBzqe7V2JBXPhuKVcJc6bixJkFBXEim5+cGEt7xxxoalJG3px/IDcwjMspAp3B1UfT7L2KW4P/+",
-	"p4JYgraXqk50KIaASpDVOlKtc9uVhvGxCKRGusppKRkoIgqNbp2uz4b0pq4rZTbP/vL+9IzQWAqlMKFS",
-	"TihnCpN3nqnSSKM8Iei8VN49RBKW9C74BX/+/B3NMmOoPX9OzoEnZhi3bUIVGb0tdCok+4pjHpMfcUvE",
-	"guP//9//N+qR0V0Xc7RHGJO2RIQX7GRTOsf0WEL5Bbc2K3Z4Gt11LampruDZfESmVN4okkDMlFEinSLi",
-	"NvEMu0rhYNh5it5Aj7wlI2vvjvCmAmzlk83rLdbUBfd79j5EBdn4mBi6t02nbEapIof9QwcTDAOq589R",
-	"zRg1tegakT0fmNzvkZE5ZOwUZB1jERnZLBUE/8hGI79cutQVoujcOsp65JO44K7Lm4QcKBrcGB20MJhR",
-	"RTAN1S7uvYfQ8+dkb3T62/nnEbmGTMwqM33fxtlrPa+wvZRe14eO2YkyqrBqPznGtlmzFPgFt7bO1Lel",
-	"OxwMbXpsfQjMfRa3kBDBPWpJoMb0eP4cMUDhsRkEGy314hsdV7m/FlcmlHEyYbcOn/COg9FYSDI8xG4+",
-	"yrUZ860aL7gNxtr+XLbBWGTbg/nlYlOxhI3HIJVb5imdgAEmphxRYi30k3oDRduPyR730fDoaN/onomy",
-	"eYtAONxpYjRlO551mhiCOhy+cb0la03ARi61GHHWwcV3IMNmarbfgUUFo95SlhUSbF1RoVOjscZUg200",
-	"lrEYuFVbXA+7t7lRY7vDXr/j8i6R8ajjg4PZbNajeLsn5OTAvasOPn5499On85/wnSqsa/lRzTd53Bn0",
-	"+vYRkQOnOescd170+r0X2FFCp8hPD1KgmU6/do6/3UedgyloyWLlfhnMmvtbt4MDmrOub8czAWT+JY/4",
-	"kKAHSmlbxISaeK3/5ZewjKseqbwoG5+0rQ7vL5da9g37/QfrSlbrVhRoTPYbh7K1aK2pmM/OXdskzDzj",
-	"hnTum/AL5dZqLQOjjiqmUyrnDtRYTGUbohr5o1Ng0jaLQAuJGtu0ambkOL+5FPBGXhqdWigdDmDgoMgu",
-	"sVAVk33JW0R7jVpPTcwh+a8wDWQ5XJARDoWidxF3bLsNVwLXFnmW+pda3EBW96NIHq5ZXVWjd7+ogLkK",
-	"ryV8HDzYxIu9SBp65RkWhQyMad8zZAlBd+hk992IapduOeiWWHl5v8RwDr7dwPzeoiYWXwaqvV3vB58g",
-	"w5SOiGv81iNn5g/GJ0ZwWnEVp5RPbPqqd30v4iO+UuHjI7Oa5v6HuAMDvF7n+w/DbqrlYawQY6AX640D",
-	"0i6NWKsGgveX7uBdCZQ6+IZ4fF+TOGuYE3bgtSqwnkdECcNwDFUwhTqWwYQPtncOVt1nYjKxVuPi0b8X",
-	"M54JmvhSm1an/5Xli4dfWqTXjFPsyhvoFR0IrdvJI0LJV5YvUfI7O3f3PVO5UMwT9bo+12eQy+57NoEQ",
-	"jz//+9vu8OUrr2l+ZblTl1++6O9vaHS9M1Y6665z/OWyjqMe+kb3tPXhZUXc9Rx5m+DWoUEyI00rNPZY",
-	"s4jK2yGwbcK0DoXXtZ1+1dQrqaGLX4nnGeXdvMqXDkvgM9RfjbEU2So7gHwN5/Lpqxn1G3oEOeiTvLcS",
-	"hA/HLRemXW7ghJ2bcpDERlcQVjZ16yF4J45PZtbQXUyUTkSlhVkvikfJmje3xlyXYsKlvKsH3hsV7DP/",
-	"UBitl1p/+6SGraBrY4xGBV8E7a90Tq4BTTxOsGkMzTCChjkjcJdnGJqzFBNahfchVst4yNCj0nM0gQyn",
-	"RQMitAQXn9wWFFWg8j/LcqlnhTxl08WjekQ4UGlIqexUiW6BGg3Vs0aaiSiUWNFo07yNY8gXciWqriXG",
-	"dB8OkHl4Z5MNTqAXyuW5MUWoQtVyOdDFjbjPmIIkqipHL7gZjq/0+iFv2xRWV76vN2RUZu6NSMEzUOqC",
-	"jxbLua1/C7T1PSwykp9ZBmdlWdVTNbYWmoNvEjLDv6InuUUcSE6WGo7XnGt/cavx7yZHgwoVIexAdyW1",
-	"LUmxA1Xm3DRQITn97fxzlaWx+JmQaaG0bXKpKXYVIJT8fvbRq/BTquPUNrA1OuENzCEhsZhOmZ4C1ydl",
-	"m1mmLngCvoQ7QAs2NagmVh8Dm13+0V+sLm0pDU6WPjmDffYZr3tM7Vk+hB71M3N9LcoQiWsHBNgEvpYK",
-	"9ICo+I0l941a1S+gK14YOov126xlP34naM7TemDgwURgK+5ey4K+DEHxwOXWI1nvPHKTYP5xXn28ycZ2",
-	"dUo5dmKxEaF6FGPvsP+CjMaikF2YgxrtnxC93GLKDlL2l7JfHSKHg+EFH6H1lVKVdqdMTV3sxcUe3Iek",
-	"CIeZWUtGeYh12H7wu0tS9xGixxKhZbv67QXoVqhefgXk+1HeQZBQmwPvuLmr4/boX8YZLf7XQ5He6lii",
-	"ijAHOLAx7YdC3SUHNo79MKjw72NBfzCdJpLW2JDXfs254FdYUmo04knBm09oRw59UDUbbjR/f7KPrMB3",
-	"1YPGEq9OY5wUx66CtNJ1FA/ZihjUWzAVV9NK1maQPAVLsGr4/ETtwEVp90yVObkREVkCWKf7fZbgI0g/",
-	"25//kYSfJTRd1iknBRYLgXX7+RY7izSBPZ+TpyqBqo7U22u+fxWrs5CzFVne93A9RxViKrhOFdmrvpix",
-	"/xjiqMwDfxyBZBvqfqiSzZ8WbgQb/z49NHHL29ghsMKWV+uwZVfR6EsJHgdXfJfjp8pH6l2Ynx6KnGGO",
-	"qP2KjeBaiiwD+UzVezjbRsNlz2eHLMOjvRf7e3RrfGnAjbzqCdhk4O4Uy2wZm3FTBNSNc/YVym9qnBAu",
-	"/Fchew9lNc9cM48bjt5V+xm5mm6xGEncGDR8dNN6XbZNxvjNYrJNhJq37bKHcHSN9NYn4dzAvEy7KWTW",
-	"mHRT7y74IM7gR8qCqa+zIWpuQPeksl7KWHXiw9pbBa0d/q0XCblvl/jw8sB1LHyawqDeTvHpCQNcXfVF",
-	"syrhta44YPCovZLQhAiu32IwRcY7gcy0vsNwRvkzRUaGG496xEXOqQRyLQqeqFVGYSSIzyd4LPGRUd5E",
-	"1hxmxh5EN9yDSozVSP7TMjdtaebj0Di2rHmyRO4b6jxFbW+M0aoKdZhOMVvJ9pSpDIHDxzEbJahi+mhI",
-	"Ycb+T/difgRd48CycPH2B2O4ErScP9YBaDl/BPj/W7z7vwgiuKOPqi2FYbxYrU7q1eoPczJlbV2jAxkr",
-	"px9TkJVVgQ1+V7PEslYq8hnLQiblx3+YtOVZvc4jeFnRh884wY99ltWeT0jm4REefLNLuz/wnQu+i9w2",
-	"e+RtbfUp1elal5pdy2f76Z+nJTGX6m6fouA09oyvFSxrdxV2LiCU2K4WSB/fwQ9qdfmNPODcPfOIXKDW",
-	"VyDABz48LtFjih2aHL71z2LnsbYZqnV6XwTzwTez6PsDbBIRINFAqrVr7LBbsUC9DdAaOjWrOfe87dHO",
-	"uP5l8gbLxfeeOCHcIDlTZCIeJh8Z82iq5k0usolWzBRLN0uBO6YsI0KSayCMl+y0fZLyYtJ+VYz95dKc",
-	"hP0ehD31qpLx+OBgMHzd6/f6vcHxUf+oj+zPzbxsqr4PVlDbz7kufrNNpzDtVShVSq3V3GXsFJiDyDPA",
-	"euUElr2DtXEqXrM6EH5WRuRz/K5N7YM0SFN7PnnULHZoaybcmKWDJzxkA4XWBvDHs/q+q/3Gl505gQtw",
-	"b/QW6nNCA/wdqz99orxkMeKprTYq3y1JSxmJ/d8BAAD//w==",
+	"FCkB0SO/jQklmqobazf5wyAJS2zoDzdf3xtqDYCnpG5wIwmNNf6RgXV6UB6nqL7dAOSdqOYVQU9tAC67",
+	"Q+MTzHYyZXZxGpdu4Lqvq9/fxLrCDHXBt7t8ksIZQ2Mhe+TzTBiLSWE0iBsKc28SKsFeoQwJDOagytA0",
+	"dI0IIDRJJCi1ga48Udn/e1dNYmA3/3HFNg/Xcc2oY+Pv7raWBSw6m5dkz7UCjmAywmZO7IMYnt5mcZ/x",
+	"8cXlDfqb2Pr3e7EbHdghrvQJZqcSbhnMWuI3W5R124k4Zaa8cYxw3SvILDEaJDaD4xwfKk9y23NZNvPN",
+	"lNHCvhoAVotJtgDYpNQG1y3O6Yz30XcAmDnN4GrawMn/LmbL6pwCpTAKKKTT7a6MsjvaTNaepptVu3I9",
+	"RmseM2gQgy5BJKWKTGkCxAgyKzWMnFAFHoGNUgpzaU4UnddMyJq/sg2KZZRPCmcaLC7qx3en5PD1SZVJ",
+	"FN/QCaCZbH5zoVkMy4zvxcugCvxtGB3d73Vr+sW3QXR0vx+GWMb4zVWZS7C6so+M36AI5kTkwMuwtVup",
+	"Mvq7B5hZroGHdwdiHhHm2zA+IYf9N2EQeodrMO74Rwq8fioo813kXErz2gnhYkZm5jmKbLRHPntnNVGa",
+	"Sm0j0lqRTMQ0M+oDbB+4fHp84dRix18Qrd5Fs5AQC7nkV2l2skmYituWq1IpHb58tYoqv1mU/MryyJiU",
+	"KdzRBGI2pVnYL82+hihxrkFFVVbGDeSaAI/lPNeQLKBN066WQ0hmngou5foX4roLsF5z6D718pHVw0IG",
+	"dLkzyKhmt1VOoQJ5C7JH/hDyxtBYDJtd3Bu3Wai2mO1dvdvip/ekrbp2xbbDLPuszAqidR413NdZOfV3",
+	"ef68kOugS1RWxsf3uPxOUxdO9rMYXonGkY//lqYPylb0SFFe0Cxoy5xmlLd2z+WshUKOcbVA4G8XPucD",
+	"/ys3Wkl3xtsELjPKPzIejF1OaX7VuCRz0+X1hVLZ7IE7nXHLVE5jrCigMk5DCtPP0pjdZWpx3QAniQAb",
+	"5krpLRA/RkRGNujXs4jaQy/qaMGc2ZBjs4K4dk/uqCIvKuvAqMHNH8bCxiKPYRsTasqzaYvABddbyr01",
+	"Lmeoh1fWBnLKB9HrvI2DzTlcdkmAKHmOmyly+w0CcCc774EYQCuaBSq5RfoNQcna2a1YOGRK+byWP6/I",
+	"DCQQN3hEruelP3AFVA/LNdYyBpe8rEJK9pyoIk4JLZXrmSiyhHCAhBgTg5snt/ZHuPMvU6lXF7vIcHbk",
+	"CkEmsJ7y/YHXoLEGgWs55o8cZ2qMJm1LpzhpeCt1D05NwFv3aKecIijGtwTAaiXQm8OXrwNJSmUOwCpw",
+	"pBSyTW5XGaIMoFcZtlu1/cdMKk3wgbJWBtPgl/0UNXr+MrjsYSxmFLQk/OEFnNhTOicpZHnwPT9X0JRZ",
+	"yps/RgMW6wp8pnyvMUrdwLg00w2hde8KXMqmx3CM9bsnIlYHb08/9KbJZiXf+QLtfOWagthZyFxYxbN1",
+	"qKTJCXQGMbBctw5dc6bSlopjO+7tFtbEwCUotpzF16xBoGej1XKXDskzSj9t6HjqK/63KENt1RoJSmTo",
+	"UBhrkFdmEimLUp1qa7u3UXrOYFyo1onHtYSXJbV7gRkNhnsv9/eu963XdPB678X+Huwv+0yXU76d8294",
+	"v3dxsVf9urjY3/9feIl2v17irx/Wm8o7Bm395taaxrv5uCnmeTdXUpT3Gw2pRsgj85X2NIM8NvaZvmvV",
+	"U3zIPq12rBJpl143BikhuSq4tiJ2y/e87/dKjBtSYLISzIEYuQ2yCkmsGmFlKr7TlHbVNjyxRryWQV4j",
+	"ZxNfnNIw7+ZCmQWbuI0dsaR7r4LJ3fRu89KAthqIViTPKCczH5DA7NpekFkuVCqsIdnllGKFZEqMnmhW",
+	"MUvnzsNpK7Hw7973O8CxOnELlqGX3OWrLsg8aU0DtSNoy+kxYdMZFHYPNcz3QPCkX8205MStLXoNq1sp",
+	"1XmxGHiX8OeV4dZlQKehYscNt0PK6Ppam9KH1Ea1cUWC2zlyVAN4SgXor9c0mjL9mjSCNYqAyBYMrSQX",
+	"nahjlkxtKjAtEmb/wvSQsAf13JNdC8MLS8xVzYrXgigxBceblWHTudW41QmBaa7nZc4BVnysWmz+8e1d",
+	"FE6jX0hGwLL1cA3O9iPXy8E3DH4fOJZzdAe0Ra6SRrbp01CP3bXLxmvnaHaNBHZsEeAYXAvAe3Zdyy55",
+	"0VRKuWPsswa4EE3VlMyQbEuF1CjabCLe2LusI3INMS0U1KN5zoI2QsTYQA+Rd3DupV6ZNjejTDM+uaol",
+	"CRrKLy9XMZyEqVjcYoy8/oRzoUYdWXBu79nAi/3bxV4qva8TdThAoq5Kdx0yqWmegXY+MPf31Yzp9Kp0",
+	"M1sbcOwqmWJjb2QZJGGmVHqj2tDQUpHjWkqqP2s04RTitoXBseAcGktWEO6Nvt0xNTJ/S2nykAWJPkV6",
+	"NbkOylz3JbWSqhvlch0l5oiQRHDYKkRduj/DvmBmiAn9v0KTayDuFILqoQYapxCqO6v5w2nlDidjKaaL",
+	"KnpTCarLgq7Os3Z61cTRIoJVECtPc0PhpkXqj6y1DbqbANuoI/lhm9f6ySHLg7nMDC61rtzVRoEIk1Gj",
+	"O5uFiym40Fe2c9L2ZJ77iPVabQQfWh/2l5W/cAvv3ZKnbkvt2D4fKkTexl4yx1MK4TX1lO1tppAVVIb8",
+	"LIQre8gf+UY7x6z3nRU3uyTllwlEDZE290S9XCOlPMka8nNKzWjQ9/9qClJ/o2noF9S00x04hza8e2v0",
+	"QercxDXskE1rXFFQKiYZZ5RNbbmz4FDnmut1gc+luldjQ175bCiGCXOl48aaBwVxIZmenxtIeMcfa2iA",
+	"Rt6efiA3MI/IKAOdwtVF0e+/iFmC//ufCmIJ2l6qOt2hGAIqQVbrSLXObdcbxscikBrpKrOlZKCIKDS6",
+	"dbo+G9Kbuq5U2jz7y/vTM0JjKZTChEo5oZwpTN55pkojjfKEoPNSefcQSVjSu+AX/PnzdzTLjKH2/Dk5",
+	"B56YYdy2CVVk9LbQqZDsK455TH7ELRELjv//f//fqEdGd13M0R5hTNoSEV6wk03pHNNjCeUX3Nqs2EFq",
+	"dNe1pKa6gmfzEZlSeaNIAjFTRon0RRd2E8+waxUOhp2t6A30yFsysvbuCG8qwFZB2bzewk1dcL9n70NU",
+	"kI2PiaF729TKZpQqctg/dDDBMKB6/hzVjFFTC7AR2fOByf0eGZlDxk5E1jEWkZHNUkHwj2w08sulS10h",
+	"is6to6xHPokL7rrISciBosGN0UELgxlVBNNQ7eLeewg9f072Rqe/nX8ekWvIxKwy0/dtnL3WUwvbV+l1",
+	"fe6YnSijCrsCJMfYlmuWAr/g1taZ+rZ3h4OhTY+tD4G5z+IWEiK4Ry0J1Jgez58jBig8NoNgo6Vef6Pj",
+	"KvfX4sqEMk4m7NbhE95xMBoLSYaH2C1IuTZmvhXkBbfBWNv/yzYwi2z7Mb9cbFqWsPEYpHLLPKUTMMDE",
+	"lCNKrIV+Um/QaPs92eM+Gh4d7RvdM1E2bxEIhztNjKZsx7NOE0NQh8M3rndlrcnYyKUWI846uPgOZ9is",
+	"zfZTsKhg1FvKskKCrVsqdGo01phqsI3MMhYDt2qL65H3NjdqbHfY63dc3iUyHnV8cDCbzXoUb/eEnBy4",
+	"d9XBxw/vfvp0/hO+U4V1LT+q+SaPO4Ne3z4icuA0Z53jzotev/cCO1boFPnpQQo00+nXzvG3+6hzMAUt",
+	"WazcL4NZc3/rdnBAc9b17X4mgMy/5BEfEvRAKW2LmFATr/XX/BKWcdUjlRdl45O2leL95VJLwGG//2Bd",
+	"z2rdkAKNz37jULYurTUt89m5a5uQmWfckM59E36h3FqtJWHUUcV0SuXcgRqLqWzDVSN/dApM2mYUaCFR",
+	"Y5tWzZIc5zeXAt7IS6NTC6XDAQwcFNklFsJisi95i2ivUeupiTkk/xWmgSyHCzLCoVD0LuKObefhSuDa",
+	"Is9Sf1SLG8jqfhTJwzXDq2r07hcVMFfhtYSPgwebeLHXSUMvPsOikIEx7XuSLCHoDp3yvhtR7dItB90S",
+	"Ky/vlxjOwbcbmN9b1MSizUA1uest4RNkmNIRcY3leuTM/MH4xAhOK67ilPKJTV/1ru9FfMRXKnx8ZFbT",
+	"3F8Rd2CA1+t8/2HYTbU8jBViDPR6vXFA2qXRa9Wg8P7SHbwrgVIH3xCP72sSZw1zwg6/VgXW84goYRiO",
+	"oQqmUMcymPDB9ubBqv5MTCbWalw8+vdixjNBE19q0+r0v7J88fBLi/SacYpdfwO9qAOhdTt5RCj5yvIl",
+	"Sn5n5+6+ZyoXinmiXtdH+wxy2X3PJhDi8ed/f9sdvnzlNc2vLHfq8ssX/f0NjbR3xkpn3XWOv1zWcdRD",
+	"3+ietv68rIi7niNvE9w6NEhmpGmFxh5rFlF5OwS2TZ7WofC6ttavmnoxNXQJLPE8o7ybV/nSYQl8hvqr",
+	"MZYiW2UHkK/hXD59NaN+Q48gB32S91aC8OG45cK0yw2isDNUDpLY6ArCyqZuPQTvxPHJzBq6i4nSiai0",
+	"MOtF8ShZ8+bWmOtSTLiUd/XAe6OCfeYfCqP1Umtxn9SwFXRtjNGo4Iug/ZXOyTWgiccJNqWhGUbQMGcE",
+	"7vIMQ3OWYkKr8D7EahkPGXpUeo4mkOG0aECEluDik9uCogpU/mdZLvWskKdsunhUjwgHKg0plZ0w0S1Q",
+	"o6F61kgzEYUSKxptmrdxDPlCrkTVFcWY7sMBMg/vbLLBCfRCuTw3pghVqFouB7q4EfcZU5BEVeXoBTfD",
+	"8ZVeQuRtm8Lqyvf1hozKzL0RKXgGSl3w0WI5t/Vvgba+h0VG8jPL4Kwsq3qqxtZC8/FNQmb4V/Q8t4gD",
+	"yclSQ/Oac+0vbmX+3eRoUKEihB3orqS2JSl2oMqcmwYqJKe/nX+usjQWP0MyLZS2TTQ1xa4ChJLfzz56",
+	"FX5KdZzaBrlGJ7yBOSQkFtMp01Pg+qRsY8vUBU/Al3AHaMGmBtXE6mNgs8s/+ovVpS2lwcnSJ22wjz/j",
+	"dY+pPcuH0KN+Zq6vRRkice2AAJvM11KBHhAVv7HkvlGr+gV0xQtDZ7F+m7Xsx+8EzXlaDww8mAhsxd1r",
+	"WdCXISgeuNx6JOudR24SzD/Oq49D2diuTinHTiw2IlSPYuwd9l+Q0VgUsgtzUKP9E6KXW0zZQcr+Uvar",
+	"RuRwMLzgI7S+UqrS7pSpqYu9uNiD+1AV4TAza8koD7EO229+d0nqPnL0WCK0bIe/vQDdCtXLr4x8P8o7",
+	"CBJqc+AdN3d13B79yzijxf96KNJbHUtUEeYABzam/VCou+TAxrEfBhX+fSzoD6bTRNIaG/LarzkX/MpL",
+	"So1GPCl48wntyKEPqmbGjebvT/aRFfiuetBY4tVpjJPi2FWQVrqO5SFbEYN6C6bialrJ2gySp2AJVg2l",
+	"n6gduCjtnqkyJzciIksA63S/zxJ8BOln+/8/kvCzhKbLOuWkwGIhsG4/32JnkSawp3TyVCVQ1fF6e833",
+	"r2J1FnK2Isv7Hq7nqEJMBdepInvVFzn2H0MclXngjyOQbMPeD1Wy+dPCjWBj4aeHJm55GzsEVtjyah22",
+	"7CoafSnB4+CK76L8VPlIvcvz00ORM8wRtV/JEVxLkWUgn6l6j2jbyLjsKe2QZXi092J/j26NLw24kVc9",
+	"AZsM3J1imS1jM26KgLpxzr5C+c2OE8KF/+pk76Gs5plr5nHD0btqP1NX0y0WI4kbg4aPblqvy7bJGL9Z",
+	"TLaJUPO2XfYQjq6R3voknBuYl2k3hcwak27q3QUfxBn8SFkw9XU2RM0N6J5U1ksZq058WHuroLXDv/Ui",
+	"IfftEh9eHriOhU9TGNTbKT49YYCrq76YViW81hUHDB61VxKaEMH1WwymyHgnkJnWdxjOKH+myMhw41GP",
+	"uMg5lUCuRcETtcoojATx+QSPJT4yypvImsPM2IPohntQibEayX9a5qYtzXwcGseWNU+WyH1Dnaeo7Y0x",
+	"WlWhDtMpZivZnjKVIXD4OGajBFVMHw0pzNj/6V7Mj6BrHFgWLt7+YAxXgpbzxzoALeePAP9/i3f/F0EE",
+	"d/RRtaUwjBer1Um9Wv1hTqasrWt0IGPl9GMKsrIqsMHvil+p8bVSkc9YFjIpPy7EpC3P6nUewcuKPnzG",
+	"CX5MtKz2fEIyD4/w4Jtd2v2B71zwXeS22SNva6tPqU7XutTsWj7bTwY9LYm5VHf7FAWnsWeWPtBkDNRE",
+	"cCNPbVcLpI/v4Ae1uvxGHnDunnlELlDrKxDgAx8el+gxxQ5NDt/6Z7HzWNsM1Tq9L4L54JtZ9P0BNokI",
+	"kGgg1do1dtitWKDeBmgNnZrVnHve9mhnXP/yeYPl4ntPnBBukJwpMhEPk4+MeTRV8yYX2UQrZoqlm6XA",
+	"HVOWESHJNRDGS3baPkl5MWm/Ksb+cmlOwn4Pwp56Vcl4fHAwGL7u9Xv93uD4qH/UR/bnZl42Vd8HK6jt",
+	"52IXvwmnU5j2KpQqpdZq7jJ2CsxB5BlgvXICy97B2jgVr1kdCD8rI/I5ftem9kEapKk9nzxqFju0NRNu",
+	"zNLBEx6ygUJrA/jjWX3f1X7jy86cwAW4N3oL9TmhAf6O1Z8+UV6yGPHUVhuV75akpYzE/u8AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
