@@ -250,12 +250,12 @@ func spoken(category string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(c, ".", ": "), "_", " ")
 }
 
-// Recipients are those that the map names at its copies.
+// Recipients are those that the map names at its copies and not in its statement.
 func (p *pages) Recipients() []string {
 	var out []string
 	for _, s := range p.m.Systems {
 		for _, c := range s.Copies {
-			if c.Recipient != "" && !slices.Contains(out, c.Recipient) {
+			if c.Recipient != "" && !slices.Contains(out, c.Recipient) && !slices.Contains(p.m.Art15.Recipients.Text, c.Recipient) {
 				out = append(out, c.Recipient)
 			}
 		}
