@@ -155,7 +155,7 @@ func fits(g Guess, class ColumnClass, rest []string) bool {
 		return !strings.HasPrefix(g.Category, "user.name") && g.Category != "user.contact.email" &&
 			g.Category != "user.content" && g.Category != "user.device.user_agent"
 	case ClassBinary:
-		return !g.Weak
+		return !g.Weak || g.Category == "user.content"
 	}
 	return true
 }
@@ -240,7 +240,7 @@ var dictionary = func() map[string]Guess {
 		{"user.financial", "", true, "total amount balance price subtotal grandtotal betrag summe saldo montant discount"},
 		{"user.device.ip_address", dsr.KindIP, false, `ip ipaddress ipaddr ipadresse ipadress remoteaddr remoteip clientip sourceip
 			ipv ipno adresseip direccionip lastip signupip loginip remotehost registrationip hostip userip peer peerip senderip`},
-		{"user.device", "", false, `useragent agentstring browser ua browseragent deviceid devicename device devicetoken pushtoken imei
+		{"user.device", "", false, `useragent agentstring browser ua browseragent deviceid deviceuid devicename device devicetoken pushtoken imei
 			imsi macaddress macaddr idfa gaid adid fingerprint browserfingerprint serialnumber fcmtoken apnstoken udid`},
 		{"user.device.cookie_id", dsr.KindOpaque, false, "cookie cookieid visitorid anonymousid sessionid clientid trackingid gaclientid"},
 		{"user.authorization.credentials", "", false, `password passwd pass pwd passwordhash passwdhash pwhash encryptedpassword passwort kennwort

@@ -418,6 +418,8 @@ func (k *checker) personalColumns(t *connectors.EntitySchema) []string {
 	for _, c := range t.Columns {
 		g, ok := connectors.GuessPersonal(c)
 		switch {
+		case ok && !g.Weak && g.Category != "user.unique_id":
+			strong = append(strong, c.Name)
 		case k.namesEntity(c.Name):
 			reference = c.Name
 		case ok && !g.Weak:

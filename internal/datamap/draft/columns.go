@@ -13,7 +13,7 @@ import (
 var harmless = strings.Fields(`status state type kind code currency locale slug format mime mimetype sku version color colour icon role
 	category priority channel method provider gateway mode level scope uuid guid checksum etag unit size extension class model table
 	entity key path file filename storage bucket timezone tz language lang sorted visibility severity plan tier brand
-	currencycode typ art waehrung einheit stufe`)
+	currencycode typ art waehrung einheit stufe number nummer reference`)
 
 // proseLength is the length from which a text column without a telling name is searched for identifiers.
 const proseLength = 200
@@ -87,12 +87,13 @@ func (d *drafter) describeColumn(t *table, c *column) {
 	case c.Class == connectors.ClassJSON:
 		c.mention, c.why = true, "a document may hold anything"
 		c.decide = "which personal data is in this document?"
-	case c.Class == connectors.ClassText && c.HasText && c.Enum == nil && (c.MaxLen == 0 || c.MaxLen >= proseLength) &&
-		!slices.Contains(harmless, words[max(0, len(words)-1)]) && !machineWord(words):
-		c.mention, c.why = true, "long text without a telling name"
-	case c.Class == connectors.ClassText && c.HasText && c.Enum == nil && t.aboutPerson() &&
-		!slices.Contains(harmless, words[max(0, len(words)-1)]) && !machineWord(words):
-		c.field, c.category, c.why = true, "user", "text in a row about a person, by no word that is known"
+	case c.Class == connectors.ClassText && c.HasText && c.Enum == nil && !tellsNothing(words):
+		long := c.MaxLen == 0 || c.MaxLen >= proseLength
+		if t.aboutPerson() {
+			c.field, c.category, c.mention, c.why = true, "user", long, "text in a row about a person, by no word that is known"
+		} else if long {
+			c.mention, c.why = true, "long text without a telling name"
+		}
 	case c.HasText && c.Class == connectors.ClassArray:
 		c.decide = "may the list hold names or addresses?"
 	}
@@ -103,9 +104,17 @@ func (t *table) aboutPerson() bool {
 	return t.subject || t.detail || slices.ContainsFunc(t.owned, func(r *reference) bool { return r.by == "" && r.to.subject })
 }
 
-// machineWord reports whether a name without any word, or with one for machine values, is of no interest to a reader.
-func machineWord(words []string) bool {
-	return len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return w == "hash" || w == "checksum" || w == "uuid" })
+// times end the names of columns that say when; SQLite has no other type for them than text.
+var times = strings.Fields(`at on date time timestamp day month year am le el datum until since zeit uhrzeit expires expiry`)
+
+// tellsNothing reports whether a text column is named like one for codes, times or machine values.
+func tellsNothing(words []string) bool {
+	if len(words) == 0 {
+		return true
+	}
+	last := words[len(words)-1]
+	return slices.Contains(harmless, last) || slices.Contains(times, last) ||
+		slices.ContainsFunc(words, func(w string) bool { return w == "hash" || w == "checksum" || w == "uuid" })
 }
 
 // plausible weighs a guess against the table that the column is in.
@@ -119,7 +128,7 @@ func (d *drafter) plausible(t *table, c *column) bool {
 	case c.guess.Category == "user.name" && c.Class == connectors.ClassText:
 		return true
 	case c.guess.Category == "user.content":
-		return c.Class == connectors.ClassText || c.Class == connectors.ClassJSON
+		return c.Class == connectors.ClassText || c.Class == connectors.ClassJSON || c.Class == connectors.ClassBinary
 	case c.guess.Category == "user.financial":
 		return c.Class == connectors.ClassNumber || c.Class == connectors.ClassInteger
 	case c.guess.Category == "user.authorization.credentials":
@@ -152,6 +161,10 @@ func (d *drafter) identify(t *table) {
 		case c.category == "user.device.ip_address" && t.decide != "" && c.Class != connectors.ClassInteger:
 			c.identifier = "ip"
 			d.identifiers["ip"] = dsr.KindIP
+		case strings.HasPrefix(c.category, "user.device") && c.category != "user.device.ip_address" && c.Class == connectors.ClassText &&
+			t.identifying() == c:
+			c.identifier = "device_id"
+			d.identifiers["device_id"] = dsr.KindOpaque
 		case c.category == "user.government_id" && t.unique(c.Name) && c.Class == connectors.ClassText:
 			c.identifier = "national_id"
 			d.identifiers["national_id"] = dsr.KindOpaque

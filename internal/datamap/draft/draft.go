@@ -18,7 +18,7 @@ type Options struct {
 	// DSN is the environment variable that will hold the connection's URL; empty is SYSTEM_DSN in capitals. The URL
 	// itself never goes into the map.
 	DSN string
-	// Existing names systems that the map has already; the draft is then a fragment for `systems:` only.
+	// Fragment leaves out everything above the system: it goes under `systems:` of a map that exists.
 	Fragment bool
 }
 

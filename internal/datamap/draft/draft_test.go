@@ -15,6 +15,7 @@ import (
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/sqldb"
+	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/datamap"
 	"github.com/lethe-gdpr/lethe/internal/datamap/draft"
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
@@ -25,6 +26,7 @@ var schemas = []struct{ name, backend string }{
 	{"helpdesk", "postgres"},
 	{"clinic", "postgres"},
 	{"forum", "sqlite"},
+	{"library", "sqlite"},
 }
 
 // create makes a fresh database with a schema of testdata and returns its URL.
@@ -149,6 +151,39 @@ func TestDraftPassesCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What somebody only works with, or a company delivers, does not go with them.
+func TestDraftOwnsNoMoreThanAPersonHas(t *testing.T) {
+	t.Parallel()
+	_, m := drafted(t, "sqlite", "library")
+	s := m.System("library")
+	require.Nil(t, s.Entity("book"))
+	require.Nil(t, s.Entity("copy_"))
+	require.Empty(t, s.Entity("branch").OwnedBy)
+	require.Equal(t, []connectors.Owner{{Columns: []string{"borrower_id"}, Entity: "borrower"}}, s.Entity("loan").OwnedBy)
+	require.Equal(t, dsr.Mask, s.Entity("staff").Erase)
+	require.Equal(t, dsr.Delete, s.Entity("borrower").Erase)
+	require.Equal(t, "address", s.Entity("borrower").Owns[0].Entity)
+}
+
+func TestDraftFragmentNamesItsIdentifiers(t *testing.T) {
+	t.Parallel()
+	db := open(t, &connectors.System{Connector: "sqlite", Settings: map[string]any{"dsn": create(t, "sqlite", "forum")}})
+	schema, err := db.Describe(context.Background())
+	require.NoError(t, err)
+	yaml, err := draft.Draft(schema, draft.Options{System: "forum", Connector: "sqlite", Fragment: true})
+	require.NoError(t, err)
+	require.NotContains(t, string(yaml), "version: 1")
+	require.Contains(t, string(yaml), "#   email: {kind: email}")
+	head := "version: 1\ncontroller: {name: X, country: SE, time_zone: UTC}\nidentifiers:\n"
+	for _, line := range strings.Split(string(yaml), "\n") {
+		if name, ok := strings.CutPrefix(line, "  #   "); ok {
+			head += "  " + name + "\n"
+		}
+	}
+	_, err = datamap.Load([]byte(head+"systems:\n"+string(yaml)), func(string) (string, bool) { return "sqlite:///x", true }, sqldb.Kinds())
+	require.NoError(t, err)
 }
 
 func TestDraftIsRepeatable(t *testing.T) {

@@ -421,7 +421,7 @@ func (d *drafter) own(t *table) {
 			r.decide = fmt.Sprintf("nobody but %s leads from this row to a person. Does it go when they do?", r.column())
 		}
 	}
-	if len(owners) > 0 && !t.subject && !slices.ContainsFunc(owners, func(r *reference) bool { return !r.nullable }) {
+	if len(owners) == 1 && !t.subject && owners[0].nullable {
 		owners[0].decide = cmp.Or(owners[0].decide, "every way from this row to a person may be NULL. How are the others found?")
 	}
 	t.owned = owners
@@ -473,6 +473,11 @@ func (d *drafter) watch() {
 	for changed := true; changed; {
 		changed = false
 		for _, t := range d.tables {
+			for _, r := range t.owns {
+				if (t.watched || t.anchor) && !r.to.anchor {
+					r.to.anchor, changed = true, true
+				}
+			}
 			if len(t.owned) < 2 && !t.anchor {
 				continue
 			}

@@ -179,8 +179,9 @@ func personScore(t *table) (int, []string) {
 func (t *table) identifying() *column {
 	for _, category := range []string{
 		"user.contact.email", "user.contact.phone_number", "user.account.username", "user.government_id", "user.unique_id",
+		"user.device.cookie_id", "user.device",
 	} {
-		if c := t.strong(category); c != nil && c.Class != connectors.ClassBool {
+		if c := t.strong(category); c != nil && c.Class != connectors.ClassBool && c.guess.Word != "useragent" {
 			return c
 		}
 	}

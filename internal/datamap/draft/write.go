@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/lethe-gdpr/lethe/connectors"
 )
 
 // writer writes YAML with comments, which no encoder keeps where they belong.
@@ -84,6 +86,12 @@ func write(d *drafter, o Options) []byte {
 			w.line(1, fmt.Sprintf("%s: {kind: %s}", quote(name), d.identifiers[name]), "")
 		}
 		w.line(0, "systems:", "")
+	}
+	if o.Fragment {
+		w.line(depth, "", "The map must declare these identifiers:")
+		for _, name := range slices.Sorted(maps.Keys(d.identifiers)) {
+			w.line(depth, "", fmt.Sprintf("  %s: {kind: %s}", quote(name), d.identifiers[name]))
+		}
 	}
 	w.line(depth, quote(o.System)+":", "")
 	w.line(depth+1, "connector: "+quote(o.Connector), "")
@@ -216,7 +224,7 @@ func (w *writer) release(t *table, depth int) {
 		if c := t.columns[r.column()]; c.Nullable && !slices.Contains(t.PrimaryKey, c.Name) {
 			changes = append(changes, quote(c.Name)+": null")
 		}
-		if things && r.to.subject {
+		if things && r.to.subject && !receives(r.column()) {
 			for _, c := range t.order {
 				if !c.field && !c.mention || c.refers || c.category == "user.financial" {
 					continue
@@ -238,6 +246,13 @@ func (w *writer) release(t *table, depth int) {
 	for _, l := range lines {
 		w.line(depth+1, l, "")
 	}
+}
+
+// receives reports whether a person only got what the row says.
+func receives(column string) bool {
+	return slices.ContainsFunc(connectors.Words(column), func(w string) bool {
+		return slices.Contains([]string{"to", "recipient", "receiver", "destinataire", "empfaenger", "empfanger", "destinatario", "mottagare"}, w)
+	})
 }
 
 // covered are columns that references speak of.
