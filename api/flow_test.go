@@ -83,18 +83,23 @@ type house struct {
 // start opens a house whose control database is at url; empty is the embedded one.
 func start(t *testing.T, url string) *house {
 	t.Helper()
+	return startWith(t, url, shopSQL, shopMap)
+}
+
+func startWith(t *testing.T, url, schema, dataMap string) *house {
+	t.Helper()
 	h := &house{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
 	shopURL := dbtest.SQLite(t)
 	shop, err := sql.Open("sqlite", strings.TrimPrefix(shopURL, "sqlite://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, shop.Close()) })
-	_, err = shop.ExecContext(t.Context(), shopSQL)
+	_, err = shop.ExecContext(t.Context(), schema)
 	require.NoError(t, err)
 	h.shop = shop
 
 	c := config.Default()
 	c.Data, c.Map, c.Listen, c.Database = filepath.Join(h.dir, "data"), filepath.Join(h.dir, "lethe.yaml"), "127.0.0.1:0", url
-	require.NoError(t, os.WriteFile(c.Map, []byte(shopMap), 0o600))
+	require.NoError(t, os.WriteFile(c.Map, []byte(dataMap), 0o600))
 	h.app, err = app.New(t.Context(), app.Options{
 		Config: c, Logger: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Limits: auth.Config{Rate: -1},
@@ -129,7 +134,7 @@ func start(t *testing.T, url string) *house {
 }
 
 // caller makes a key through the API and returns a client that uses it.
-func (h *house) caller(principal, role string, system bool) *client.Client {
+func (h *house) caller(principal, role string, system bool, tenants ...string) *client.Client {
 	h.t.Helper()
 	raw, err := os.ReadFile(filepath.Join(h.dir, "data", app.BootstrapFile))
 	require.NoError(h.t, err)
@@ -138,6 +143,9 @@ func (h *house) caller(principal, role string, system bool) *client.Client {
 	body := client.NewApiKey{Principal: principal, Type: client.PrincipalTypePerson, Roles: []client.Role{client.Role(role)}}
 	if system {
 		body.Type = client.PrincipalTypeSystem
+	}
+	if tenants != nil {
+		body.Tenants = &tenants
 	}
 	made := read[client.CreatedApiKey](h, h.must(admin.CreateApiKey(h.t.Context(), &client.CreateApiKeyParams{}, body)))
 	c, err := client.Connect(h.app.URL(), *made.Token)
