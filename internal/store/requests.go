@@ -254,9 +254,21 @@ func (t *tx) ListRequests(f engine.RequestFilter) ([]*dsr.Request, string, error
 	return requestsOf(rows), next, nil
 }
 
+// fewCommitments is what the identifiers of one Request come to, under a few live keys.
+const fewCommitments = 64
+
+// OpenRequests makes transactions that ask for the same few commitments take turns until they end, so that of two
+// duplicates that are filed at once the second sees the first.
 func (t *tx) OpenRequests(kind dsr.Kind, tenant string, commitments []string) ([]string, error) {
 	if len(commitments) == 0 {
 		return nil, nil
+	}
+	if t.postgres && len(commitments) <= fewCommitments {
+		err := t.write(nil, `SELECT pg_advisory_xact_lock(hashtextextended(c, 0))
+			FROM (SELECT DISTINCT c FROM unnest(CAST(? AS text[])) c ORDER BY c) AS sorted`, textArray(commitments))
+		if err != nil {
+			return nil, err
+		}
 	}
 	// Two steps, since a planner without statistics may start a join at the wrong end; mostly the first finds nothing.
 	var ids []string

@@ -49,6 +49,14 @@ func (t *tx) InsertRun(r *dsr.Run) error {
 	}})
 }
 
+func (t *tx) Run(id string) (*dsr.Run, error) {
+	row, err := take[runRow](t, t.db.Where("id = ?", id), "run")
+	if err != nil {
+		return nil, err
+	}
+	return row.run(), nil
+}
+
 // AcquireRun answers CodeWrongState for a Run that is done.
 func (t *tx) AcquireRun(id string, fence int64, now time.Time, lease time.Duration) (*dsr.Run, error) {
 	var rows []runRow

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -221,6 +222,33 @@ func testOpenRequests(t *testing.T, s *store.Store) {
 		require.NoError(t, err)
 		require.Zero(t, n)
 	})
+}
+
+func testDuplicatesAtOnce(t *testing.T, s *store.Store) {
+	const callers = 6
+	alone := make(chan bool, callers)
+	for i := range callers {
+		go func() {
+			var first bool
+			err := s.InTx(context.WithoutCancel(t.Context()), func(tx engine.Tx) error {
+				open, err := tx.OpenRequests(dsr.Erasure, "", []string{"c1", "c2"})
+				if err != nil {
+					return err
+				}
+				first = len(open) == 0
+				r := request(i)
+				return errors.Join(tx.InsertRequest(r), tx.AddIdentifiers(sealed(r, "email", "c1")))
+			})
+			alone <- first && err == nil
+		}()
+	}
+	n := 0
+	for range callers {
+		if <-alone {
+			n++
+		}
+	}
+	require.Equal(t, 1, n)
 }
 
 func testStats(t *testing.T, s *store.Store) {
