@@ -24,9 +24,9 @@ func (c *closure) actions() error {
 		case !n.allowed || n.held || !n.touched:
 		case n.doomed:
 			n.action = n.e.method()
-		case len(n.matched) == 0 || c.leaving(n):
+		case c.leaving(n):
 			n.action = dsr.Release
-		default:
+		case len(n.matched) > 0:
 			n.action = dsr.Redact
 		}
 		if n.action != dsr.Delete {

@@ -40,7 +40,9 @@ type closure struct {
 	exists  map[*tie]map[string]bool
 	// leafRows counts rows of leaf ties by the parent's id; with leafTotals under "" only.
 	leafRows map[*tie]map[string]int64
-	rounds   int
+	// early are the entities of a large subject that are worked in pages, before its last transaction.
+	early  map[*entity]bool
+	rounds int
 }
 
 type leafCount int
@@ -609,20 +611,25 @@ func (c *closure) each(fn func(n *node) error) error {
 	return nil
 }
 
-func sortNodes(nodes []*node) {
-	slices.SortFunc(nodes, func(a, b *node) int {
-		if a.world != b.world {
-			return a.world - b.world
+func sortNodes(nodes []*node) { slices.SortFunc(nodes, compareNodes) }
+
+// compareNodes orders rows by world and key; whole numbers by value.
+func compareNodes(a, b *node) int {
+	if a.world != b.world {
+		return a.world - b.world
+	}
+	return compareKeys(a, b)
+}
+
+func compareKeys(a, b *node) int {
+	for i := range a.e.key {
+		x, y := a.cells[i].s, b.cells[i].s
+		if a.e.key[i].class == connectors.ClassInteger && len(x) != len(y) {
+			return len(x) - len(y)
 		}
-		for i := range a.e.key {
-			x, y := a.cells[i].s, b.cells[i].s
-			if a.e.key[i].class == connectors.ClassInteger && len(x) != len(y) {
-				return len(x) - len(y)
-			}
-			if d := strings.Compare(x, y); d != 0 {
-				return d
-			}
+		if d := strings.Compare(x, y); d != 0 {
+			return d
 		}
-		return 0
-	})
+	}
+	return 0
 }

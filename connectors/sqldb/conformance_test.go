@@ -11,7 +11,6 @@ import (
 	"github.com/lethe-gdpr/lethe/connectors/sqldb"
 )
 
-// TestConformance runs the suite of every connector against the real databases.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {

@@ -46,6 +46,7 @@ type checkpoint struct {
 	After    []string `json:"after,omitempty"`
 	Done     bool     `json:"done,omitempty"`
 	Failed   []failed `json:"failed,omitempty"`
+	Chunks   int      `json:"chunks"` // committed so far
 }
 
 // failed is a subject that a permanent fault stopped; the others went on.
@@ -93,6 +94,8 @@ type erasure struct {
 	cp      checkpoint
 	done    []connectors.Tally // committed, not saved
 	dirty   bool               // cp is ahead of the journal
+	broken  bool               // the journal failed
+	moved   bool               // something was done in this call: a slice that is over before it began does one chunk
 	gone    map[string]map[refset]map[string]bool
 	matcher map[string]*mask.Matcher // by tenant: all its subjects
 }
@@ -135,7 +138,7 @@ func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
 	if err := e.mentions(ctx); err != nil {
 		return e.stop(ctx, err)
 	}
-	e.cp = checkpoint{Done: true, Failed: e.cp.Failed, Next: len(e.batch)}
+	e.cp = checkpoint{Done: true, Failed: e.cp.Failed, Next: len(e.batch), Chunks: e.cp.Chunks}
 	if err := e.save(ctx); err != nil {
 		return err
 	}
@@ -145,7 +148,7 @@ func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
 // stop saves what is committed before an error or the end of the slice is handed up.
 func (e *erasure) stop(ctx context.Context, err error) error {
 	var uncertain *uncertainError
-	if errors.Is(err, connectors.ErrFenced) || ctx.Err() != nil || errors.As(err, &uncertain) && !connectors.IsPermanent(err) {
+	if e.broken || errors.Is(err, connectors.ErrFenced) || ctx.Err() != nil || errors.As(err, &uncertain) && !connectors.IsPermanent(err) {
 		return err
 	}
 	if e.dirty || len(e.done) > 0 {
@@ -162,16 +165,26 @@ func (e *erasure) save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.job.Journal.Save(ctx, b, e.done); err != nil {
+	if err := e.journal(ctx, b); err != nil {
 		return err
 	}
-	e.done, e.dirty = nil, false
+	e.dirty = false
 	e.job.Journal.Step(StepSaved)
 	return nil
 }
 
+// journal saves. A Save that fails may be durable all the same, so nothing is saved after it in this call.
+func (e *erasure) journal(ctx context.Context, cp []byte) error {
+	if err := e.job.Journal.Save(ctx, cp, e.done); err != nil {
+		e.broken = true
+		return err
+	}
+	e.done = nil
+	return nil
+}
+
 func (e *erasure) yield() error {
-	if !e.job.Deadline.IsZero() && !e.d.now().Before(e.job.Deadline) {
+	if e.moved && !e.job.Deadline.IsZero() && !e.d.now().Before(e.job.Deadline) {
 		return connectors.ErrYield
 	}
 	return nil
@@ -262,8 +275,7 @@ func (e *erasure) subjects(ctx context.Context) error {
 		}
 		start := e.cp.Next
 		if e.hasFailed(e.batch[start].Ref) {
-			e.cp.Next++
-			e.dirty = true
+			e.position(checkpointPosition{Next: start + 1})
 			continue
 		}
 		end := start + 1
@@ -285,13 +297,13 @@ func (e *erasure) subjects(ctx context.Context) error {
 					return err
 				}
 				e.fail(e.batch[start], err)
-				e.cp.Next, e.cp.Heavy = start+1, false
+				e.position(checkpointPosition{Next: start + 1})
 			}
 		case (connectors.IsPermanent(err) || errors.As(err, &split)) && end-start > 1:
 			single = end
 		case connectors.IsPermanent(err):
 			e.fail(e.batch[start], err)
-			e.cp.Next, e.cp.Heavy = start+1, false
+			e.position(checkpointPosition{Next: start + 1})
 		default:
 			return err
 		}
@@ -450,7 +462,7 @@ func (e *erasure) group(ctx context.Context, start, end int) error {
 		return err
 	}
 	if len(c.nodes) == 0 {
-		e.cp.Next, e.dirty = end, true
+		e.position(checkpointPosition{Next: end})
 		return nil
 	}
 	if err := e.spool(ctx, c); err != nil {
@@ -520,17 +532,17 @@ func (e *erasure) commit(ctx context.Context, tx transaction, w *work, then chec
 	if err != nil {
 		return err
 	}
-	if err := e.job.Journal.Save(ctx, b, e.done); err != nil {
+	if err := e.journal(ctx, b); err != nil {
 		return err
 	}
-	e.done = nil
 	e.job.Journal.Step(StepIntent)
 	if err := tx.commit(ctx); err != nil {
 		// It may have been committed all the same: the next call finds out from the intent.
 		return &uncertainError{err}
 	}
 	e.job.Journal.Step(StepCommitted)
-	e.done = in.Tallies
+	e.done, e.moved = in.Tallies, true
+	e.cp.Chunks++
 	e.position(then)
 	return nil
 }
@@ -543,6 +555,8 @@ func (u *uncertainError) Error() string { return u.err.Error() }
 func (u *uncertainError) Unwrap() error { return u.err }
 
 func (e *erasure) position(p checkpointPosition) {
+	e.moved = e.moved || p.Next != e.cp.Next || p.Heavy != e.cp.Heavy || p.Mentions != e.cp.Mentions ||
+		p.Batch != e.cp.Batch || p.Entity != e.cp.Entity || !slices.Equal(p.After, e.cp.After)
 	e.cp.Next, e.cp.Heavy, e.cp.Mentions, e.cp.Entity, e.cp.Batch, e.cp.After = p.Next, p.Heavy, p.Mentions, p.Entity, p.Batch, p.After
 	e.cp.Intent, e.dirty = nil, true
 }
@@ -563,6 +577,7 @@ func (e *erasure) resolve(ctx context.Context) error {
 			t.Resolved = true
 			e.done = append(e.done, t)
 		}
+		e.cp.Chunks++
 		e.position(in.Then)
 		return e.save(ctx)
 	}

@@ -222,7 +222,7 @@ func (x *exporting) rows(ctx context.Context, s session, c *closure, e *entity) 
 	if err := x.mentioned(ctx, s, c, e, who, &nodes); err != nil {
 		return err
 	}
-	slices.SortStableFunc(nodes, func(a, b *node) int { return compareKeys(a, b) })
+	slices.SortStableFunc(nodes, compareKeys)
 	var keys []key
 	last := ""
 	for _, n := range nodes {
@@ -238,20 +238,6 @@ func (x *exporting) rows(ctx context.Context, s session, c *closure, e *entity) 
 		i++
 	}
 	return nil
-}
-
-func compareKeys(a, b *node) int {
-	x, y := *a, *b
-	x.world, y.world = 0, 0
-	list := []*node{&x, &y}
-	sortNodes(list)
-	switch {
-	case x.key().id() == y.key().id():
-		return 0
-	case list[0] == &x:
-		return -1
-	}
-	return 1
 }
 
 // mentioned adds rows of others that name a subject in free text: an erasure would redact them, so they are shown,

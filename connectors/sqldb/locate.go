@@ -226,7 +226,7 @@ func (l *locating) mentions(ctx context.Context, s session, c *closure, search *
 			for _, i := range m.subjects {
 				world := slices.IndexFunc(c.batch, func(s connectors.Subject) bool { return s.Ref == search.batch[i].Ref })
 				n := c.nodes[search.e][nodeID{world, id}]
-				if n != nil && n.touched && n.allowed && !n.held {
+				if n != nil && (n.action != "" || l.q.Export && n.touched && n.allowed) {
 					continue // counted under what happens to the whole row
 				}
 				l.add(search.batch[i].Ref, search.e, method, 1)

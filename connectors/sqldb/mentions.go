@@ -145,6 +145,9 @@ func finds(m *mask.Matcher, c *column, text string) bool {
 func (e *erasure) mentions(ctx context.Context) error {
 	if !e.cp.Mentions {
 		e.job.Journal.Step(StepMentions)
+		if err := e.yield(); err != nil {
+			return err
+		}
 		e.position(checkpointPosition{Next: len(e.batch), Mentions: true})
 	}
 	var ok connectors.Batch
@@ -219,6 +222,7 @@ func (e *erasure) redactPage(ctx context.Context, s *search, at int, after key) 
 		then.Batch, then.After = at+1, nil
 	}
 	if len(rows) == 0 {
+		e.position(then)
 		return next, nil
 	}
 	calls, err := e.d.updates(ctx, tx, s.e, rows, s.tenant, s.all)

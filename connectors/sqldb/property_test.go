@@ -317,7 +317,7 @@ func (w *world) expected(erased []int) (map[string][]string, map[string]int64) {
 			case doomed[me]:
 				tallies[tb.name+" delete"]++
 				continue
-			case touched[me]:
+			case touched[me] && w.leaving(tb, row, doomed):
 				method = dsr.Release
 			case body != row.body:
 				method = dsr.Redact
@@ -340,6 +340,13 @@ func (w *world) expected(erased []int) (map[string][]string, map[string]int64) {
 		}
 	}
 	return out, tallies
+}
+
+// leaving reports whether an owner of the row goes; a membership that goes is none.
+func (w *world) leaving(tb genTable, row *genRow, doomed map[rowID]bool) bool {
+	return slices.ContainsFunc(tb.refs, func(r genRef) bool {
+		return !r.accessor && doomed[rowID{w.tables[r.to].name, row.refs[r.col]}]
+	})
 }
 
 func nullable(id int) string {

@@ -125,7 +125,8 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 			stays[n.e] = append(stays[n.e], n)
 		case dsr.Release:
 			if ghosts == nil || c.refersToGhost(n, ghosts) {
-				v.add(subject, n.e, id, field, 1)
+				i := slices.IndexFunc(n.e.owners, func(t *tie) bool { return c.leaves(n, t) })
+				v.add(subject, n.e, id, n.e.owners[i].cols[0].Name, 1)
 			}
 		default:
 			v.add(subject, n.e, id, field, 1)

@@ -341,19 +341,43 @@ func (e *erasure) heavy(ctx context.Context, at int) error {
 			break
 		}
 	}
-	here := checkpointPosition{Next: at, Heavy: true}
+	// Fields come first and are not changed twice: a row that stays would be counted again.
+	done, resumed := e.m.byName[e.cp.Entity], key(nil)
+	for _, v := range e.cp.After {
+		resumed = append(resumed, cell{v, true})
+	}
+	here := checkpointPosition{Next: at, Heavy: true, Entity: e.cp.Entity, After: e.cp.After}
+	fieldsLeft := func(n *node) bool {
+		switch {
+		case done == nil || n.e.order > done.order:
+			return true
+		case n.e != done:
+			return false
+		}
+		return compareNodes(n, &node{e: n.e, world: n.world, cells: resumed}) > 0
+	}
 	early := func(n *node) bool { return n.e.order < last }
+	c.early = map[*entity]bool{}
+	for _, en := range c.m.ordered[:last] {
+		c.early[en] = true
+	}
 	steps := []func(en *entity) error{
 		func(en *entity) error { // fields
-			return e.pages(ctx, c, en, here, func(n *node) bool {
-				return early(n) && n.action != "" && n.action != dsr.Delete && n.action != dsr.Anchor
-			}, func(ctx context.Context, w *work, nodes []*node) error { return w.update(ctx, en, nodes) })
+			return e.pages(ctx, c, en, &here, func(n *node) bool {
+				return early(n) && fieldsLeft(n) && n.action != "" && n.action != dsr.Delete && n.action != dsr.Anchor
+			}, func(ctx context.Context, w *work, nodes []*node) error {
+				here.Entity, here.After = en.Name, nil
+				for _, v := range nodes[len(nodes)-1].key() {
+					here.After = append(here.After, v.s)
+				}
+				return w.update(ctx, en, nodes)
+			})
 		},
 		func(en *entity) error { // references in a circle
 			if len(en.breaks) == 0 {
 				return nil
 			}
-			return e.pages(ctx, c, en, here, func(n *node) bool { return early(n) && isDelete(n) },
+			return e.pages(ctx, c, en, &here, func(n *node) bool { return early(n) && isDelete(n) },
 				func(ctx context.Context, w *work, nodes []*node) error {
 					var p pipeline
 					if err := w.breakCycle(&p, en, nodes); err != nil {
@@ -364,9 +388,9 @@ func (e *erasure) heavy(ctx context.Context, at int) error {
 		},
 		func(en *entity) error { // rows
 			if en.leaf {
-				return e.leafPages(ctx, c, en, here)
+				return e.leafPages(ctx, c, en, &here)
 			}
-			return e.pages(ctx, c, en, here, func(n *node) bool { return early(n) && isDelete(n) },
+			return e.pages(ctx, c, en, &here, func(n *node) bool { return early(n) && isDelete(n) },
 				func(ctx context.Context, w *work, nodes []*node) error {
 					var p pipeline
 					if err := w.remove(&p, en, nodes); err != nil {
@@ -383,12 +407,12 @@ func (e *erasure) heavy(ctx context.Context, at int) error {
 			}
 		}
 	}
-	return e.last(ctx, at)
+	return e.last(ctx, at, c)
 }
 
 // last closes a heavy subject: what is left, usually its own row, in one transaction with a closure of its own, so
 // that rows that were added meanwhile go too.
-func (e *erasure) last(ctx context.Context, at int) error {
+func (e *erasure) last(ctx context.Context, at int, before *closure) error {
 	tx, err := e.d.begin(ctx)
 	if err != nil {
 		return err
@@ -407,9 +431,9 @@ func (e *erasure) last(ctx context.Context, at int) error {
 	if err := c.actions(); err != nil {
 		return err
 	}
-	for _, nodes := range c.nodes { // kept and masked rows were counted in their own pages
-		for _, n := range nodes {
-			if n.action == dsr.Keep || n.action == dsr.Mask {
+	for en, nodes := range c.nodes { // rows that stay were masked and counted in their own pages
+		for id, n := range nodes {
+			if old := before.nodes[en][id]; old != nil && (n.action == dsr.Keep || n.action == dsr.Mask || n.action == dsr.Redact) && !en.Subject && before.early[en] {
 				n.action = ""
 			}
 		}
@@ -468,7 +492,7 @@ func (e *erasure) resume(ctx context.Context, c *closure) error {
 
 // pages runs fn over the entity's rows in transactions of their own. Each locks its rows again in key order and leaves
 // out those that are no longer doomed or no longer there.
-func (e *erasure) pages(ctx context.Context, c *closure, en *entity, here checkpointPosition, want func(n *node) bool,
+func (e *erasure) pages(ctx context.Context, c *closure, en *entity, here *checkpointPosition, want func(n *node) bool,
 	fn func(ctx context.Context, w *work, nodes []*node) error,
 ) error {
 	all := (&work{c: c}).nodes(en, want)
@@ -485,7 +509,7 @@ func (e *erasure) pages(ctx context.Context, c *closure, en *entity, here checkp
 	return nil
 }
 
-func (e *erasure) page(ctx context.Context, c *closure, en *entity, here checkpointPosition, page []*node,
+func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkpointPosition, page []*node,
 	fn func(ctx context.Context, w *work, nodes []*node) error,
 ) error {
 	tx, err := e.d.begin(ctx)
@@ -533,11 +557,11 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here checkpo
 			return err
 		}
 	}
-	return e.commit(ctx, tx, w, here)
+	return e.commit(ctx, tx, w, *here)
 }
 
 // leafPages deletes a leaf's rows through their parents, so many in a transaction.
-func (e *erasure) leafPages(ctx context.Context, c *closure, en *entity, here checkpointPosition) error {
+func (e *erasure) leafPages(ctx context.Context, c *closure, en *entity, here *checkpointPosition) error {
 	parents, _ := c.leafParents(en)
 	for chunk := range slices.Chunk(parents, e.d.dialect.keysPerStatement) {
 		for {
@@ -561,7 +585,7 @@ func (e *erasure) leafPages(ctx context.Context, c *closure, en *entity, here ch
 	return nil
 }
 
-func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here checkpointPosition, parents []key) (int64, error) {
+func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here *checkpointPosition, parents []key) (int64, error) {
 	tx, err := e.d.begin(ctx)
 	if err != nil {
 		return 0, err
@@ -586,7 +610,7 @@ func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here che
 		return 0, err
 	}
 	w.count(0, en, dsr.Delete, cl.affected)
-	return cl.affected, e.commit(ctx, tx, w, here)
+	return cl.affected, e.commit(ctx, tx, w, *here)
 }
 
 // leafProbe reads one row that the page deletes when it is the last one. MariaDB and SQLite take the first row that
