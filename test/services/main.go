@@ -3,8 +3,8 @@
 //
 //	go run ./test/services -- go test ./...
 //
-// It finds PostgreSQL and MariaDB on the machine or installs Debian's packages (as root, or through sudo), and runs
-// them on free loopback ports in a private folder, without systemd or Docker. A URL that the environment already
+// It finds PostgreSQL, MariaDB and Chromium on the machine or installs Debian's packages (as root, or through sudo), and
+// runs the servers on free loopback ports in a private folder, without systemd or Docker. A URL that the environment already
 // gives (LETHE_TEST_POSTGRES_URL, LETHE_TEST_MARIADB_URL) is used instead. With -env FILE it writes the URLs as export
 // lines and stays up until it is interrupted.
 package main
@@ -55,6 +55,11 @@ func run(ctx context.Context, env string, command []string) (code int, err error
 	defer os.RemoveAll(dir)
 	if err := os.Chmod(dir, 0o755); err != nil { // servers run as other users below it
 		return 1, err
+	}
+	if find("chromium") == "" { // the pages of an access package are opened in a real browser
+		if err := aptInstall(ctx, "chromium"); err != nil {
+			return 1, err
+		}
 	}
 	var vars []string
 	for _, s := range []service{postgres{}, mariadb{}} {
