@@ -10,7 +10,6 @@ import (
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
-	"github.com/lethe-gdpr/lethe/internal/dbtest"
 	"github.com/lethe-gdpr/lethe/internal/engine"
 )
 
@@ -339,4 +338,61 @@ func TestPreviewStoresNothing(t *testing.T) {
 	}
 }
 
-var _ = dbtest.SQLite
+// What only expires keeps a Request deferred, with the identifiers that the last look needs, until its day has come.
+func TestWhatExpiresIsVerifiedAgain(t *testing.T) {
+	t.Parallel()
+	h, _ := shop(t, auto)
+	h.env["CRM"] = crm(t).url
+	h.activate(shopMap + strings.Replace(secondSystem, "erase: delete", `keep: {article: "17(3)(b)", class: logs}`, 1) + `
+deletion_classes:
+  logs: {period: P30D, from: collection}
+`)
+	h.hooks.located = func(_ string, l *connectors.Located) {
+		for i := range l.Counts {
+			if l.Counts[i].Entity == "contacts" {
+				l.Counts[i].Method = dsr.Expire
+			}
+		}
+	}
+	r := h.file(dsr.Erasure, "ada@example.com")
+	h.drain()
+	r = h.wants(r.ID, dsr.Deferred)
+	require.NotNil(t, r.DeferTo)
+	_, err := h.Reveal(t.Context(), officer, r.ID, "still-needed")
+	require.NoError(t, err)
+	require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
+	h.drain()
+	h.wants(r.ID, dsr.Deferred)
+	h.time.forward(31 * 24 * time.Hour)
+	require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
+	_, err = h.Reveal(t.Context(), officer, r.ID, "no-longer")
+	require.Error(t, err)
+}
+
+// Who cannot be erased fails alone, though the system refused the whole batch.
+func TestOneMembersPermanentFaultIsIsolated(t *testing.T) {
+	t.Parallel()
+	h, x := shop(t, auto)
+	x.exec("CREATE TRIGGER refuse BEFORE DELETE ON customers WHEN old.id = 1 BEGIN SELECT RAISE(ABORT, 'no'); END")
+	ids := map[string]string{}
+	for _, name := range []string{"ada", "bob", "cy"} {
+		ids[name] = h.file(dsr.Erasure, name+"@example.com").ID
+	}
+	h.drain()
+	h.wants(ids["ada"], dsr.NeedsAttention)
+	h.wants(ids["bob"], dsr.Completed)
+	h.wants(ids["cy"], dsr.Completed)
+	x.exec("DROP TRIGGER refuse")
+	_, err := h.Retry(t.Context(), operator, ids["ada"], h.get(ids["ada"]).Version)
+	require.NoError(t, err)
+	h.drain()
+	h.wants(ids["ada"], dsr.Completed)
+	require.Zero(t, x.count("SELECT count(*) FROM customers"))
+	var deleted int64
+	for _, id := range ids {
+		deleted += h.receipts(id)["shop.customers.delete"]
+	}
+	require.EqualValues(t, 3, deleted)
+}

@@ -31,12 +31,12 @@ func (f *flow) closeErasure(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 		if l.Exception == nil || l.Count == 0 {
 			continue
 		}
-		if l.Method == dsr.Expire {
-			if l.Exception.Ends == nil || !l.Exception.Ends.After(c.now) {
-				continue
+		if ends := l.Exception.Ends; l.Method == dsr.Expire && ends != nil {
+			if !ends.After(c.now) {
+				continue // it has expired, and Verify has found nothing of it
 			}
-			if l.Exception.Ends.After(until) {
-				until = *l.Exception.Ends
+			if ends.After(until) {
+				until = *ends
 			}
 		}
 		exceptions++

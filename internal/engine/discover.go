@@ -385,7 +385,11 @@ func (f *flow) roundDone(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	if len(pending) == 0 {
 		return f.plan(r, m, tasks)
 	}
-	c.note(r, "round", detail{"round": count(int64(r.Round))})
+	round := "all"
+	if r.Round < fullRound {
+		round = count(int64(r.Round))
+	}
+	c.note(r, "round", detail{"round": round, "systems": count(int64(len(pending)))})
 	for _, t := range pending {
 		c.pend(t, dsr.PhaseLocate, c.now)
 	}

@@ -2,11 +2,9 @@ package engine_test
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"database/sql"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -121,6 +119,8 @@ type hooks struct {
 	mu     sync.Mutex
 	before func(ctx context.Context, system, verb string, job *connectors.Job) error
 	step   func(run, name string)
+	// located may change what a system says that it found.
+	located func(system string, l *connectors.Located)
 }
 
 func (h *hooks) call(ctx context.Context, system, verb string, job *connectors.Job) error {
@@ -144,7 +144,14 @@ func (c *hooked) Locate(ctx context.Context, q connectors.Query) (connectors.Loc
 	if err := c.h.call(ctx, c.system, "locate", &connectors.Job{Batch: q.Batch}); err != nil {
 		return connectors.Located{}, err
 	}
-	return c.Connector.Locate(ctx, q)
+	l, err := c.Connector.Locate(ctx, q)
+	c.h.mu.Lock()
+	fn := c.h.located
+	c.h.mu.Unlock()
+	if fn != nil && err == nil {
+		fn(c.system, &l)
+	}
+	return l, err
 }
 
 func (c *hooked) Verify(ctx context.Context, b connectors.Batch, k connectors.Keys) ([]dsr.Residue, error) {
@@ -397,8 +404,3 @@ func onBoth(t *testing.T, test func(t *testing.T, url string)) {
 		})
 	}
 }
-
-var (
-	_ = cmp.Compare[int]
-	_ = os.Getenv
-)

@@ -130,6 +130,7 @@ type Tasks interface {
 // Runs stores Runs, their fenced checkpoints and tallies.
 type Runs interface {
 	InsertRun(r *dsr.Run) error
+	Run(id string) (*dsr.Run, error)
 	// AcquireRun takes the lease when it is free, expired, or held under fence; it returns the Run with a higher Fence,
 	// or CodeConflict when another worker holds it.
 	AcquireRun(id string, fence int64, now time.Time, lease time.Duration) (*dsr.Run, error)

@@ -481,7 +481,9 @@ func (e *Engine) Retry(ctx context.Context, a dsr.Actor, id string, version int6
 		for _, t := range tasks {
 			switch {
 			case t.State == dsr.TaskFailed:
-				c.pend(t, phase, c.now)
+				if err := c.resume(t, phase); err != nil {
+					return err
+				}
 			case residue && residueOf(t) > 0:
 				t.Attempt = 1
 				c.pend(t, phase, c.now)
@@ -489,6 +491,25 @@ func (e *Engine) Retry(ctx context.Context, a dsr.Actor, id string, version int6
 		}
 		return nil
 	})
+}
+
+// resume lets a failed Task go on: in its parked Run, whose checkpoint knows what the last chunk meant to do, or in a
+// new one.
+func (c *changes) resume(t *dsr.Task, phase dsr.Phase) error {
+	if t.Run != "" {
+		run, err := c.tx.Run(t.Run)
+		if err != nil && dsr.CodeOf(err) != dsr.CodeNotFound {
+			return err
+		}
+		if err == nil && !run.Done && run.Phase == phase {
+			t.State, t.Reason, t.Hint = dsr.TaskClaimed, "", ""
+			c.task(t)
+			c.enqueue(Slice{RunID: run.ID, Fence: run.Fence}, c.now)
+			return nil
+		}
+	}
+	c.pend(t, phase, c.now)
+	return nil
 }
 
 // decide runs a decision on one Request under its lock: visible to the actor, of the version that they saw.

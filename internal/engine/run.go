@@ -18,6 +18,7 @@ type workload struct {
 	conn     *connection
 	members  []*member
 	failures int
+	park     bool // keep the Run for a retry
 	started  time.Time
 	deadline time.Time
 
@@ -268,13 +269,58 @@ func (e *Engine) work(ctx context.Context, w *workload) error {
 	return err
 }
 
-// giveUp fails every Task of the Run; each says why.
+// giveUp ends a Run that cannot go on. A permanent fault of a batch may be one member's: each goes on alone, and only
+// who fails alone has failed. Where the last chunk's outcome is not known, the Run is parked with its checkpoint, so
+// that a retry settles it.
 func (e *Engine) giveUp(ctx context.Context, w *workload, fault error) error {
+	reason, _ := explain(fault)
+	if len(w.members) > 1 && w.conn != nil && connectors.IsPermanent(fault) && !strings.HasPrefix(reason, "check-") &&
+		reason != reasonUnsupported {
+		return e.scatter(ctx, w)
+	}
 	e.c.Logger.ErrorContext(ctx, "a run failed", "system", w.run.System, "phase", w.run.Phase, "run", w.run.ID,
 		"code", dsr.CodeOf(fault))
+	w.park = w.run.Phase == dsr.PhaseErase && w.checkpoint != nil && !connectors.IsPermanent(fault)
 	return e.finish(ctx, w, func(c *changes, ms []*member) error {
 		for _, m := range ms {
 			c.fault(m.task, fault)
+		}
+		return nil
+	})
+}
+
+// parked is the lease of a Run that waits for a person's retry.
+const parked = 10 * 365 * 24 * time.Hour
+
+// scatter ends a Run and gives each of its members one of its own.
+func (e *Engine) scatter(ctx context.Context, w *workload) error {
+	e.c.Logger.WarnContext(ctx, "a batch failed; its members go on alone", "system", w.run.System, "phase", w.run.Phase,
+		"run", w.run.ID, "members", len(w.members))
+	return e.change(ctx, dsr.Engine, func(c *changes) error {
+		if err := c.tx.FinishRun(w.run.ID, w.run.Fence); err != nil {
+			return err
+		}
+		if _, err := c.tx.LockRequests(requestIDs(w.members)...); err != nil {
+			return err
+		}
+		tasks, err := c.tx.RunTasks(w.run.ID)
+		if err != nil {
+			return err
+		}
+		for _, t := range tasks {
+			if t.State != dsr.TaskClaimed {
+				continue
+			}
+			run := &dsr.Run{
+				ID: e.newID("run_"), System: t.System, Phase: t.Phase, MapVersion: w.run.MapVersion, Fence: 1,
+				LeaseUntil: c.now.Add(e.c.Policy.Lease),
+			}
+			if err := c.tx.InsertRun(run); err != nil {
+				return err
+			}
+			t.Run = run.ID
+			c.task(t)
+			c.enqueue(Slice{RunID: run.ID, Fence: run.Fence}, c.now)
 		}
 		return nil
 	})
@@ -396,7 +442,11 @@ func (e *Engine) finish(ctx context.Context, w *workload, apply func(*changes, [
 		return err
 	}
 	err = e.change(ctx, dsr.Engine, func(c *changes) error {
-		if err := c.tx.FinishRun(w.run.ID, w.run.Fence); err != nil {
+		end := func() error { return c.tx.FinishRun(w.run.ID, w.run.Fence) }
+		if w.park {
+			end = func() error { return c.tx.SaveRun(w.run.ID, w.run.Fence, c.now.Add(parked), w.checkpoint, nil) }
+		}
+		if err := end(); err != nil {
 			return err
 		}
 		f, err := c.flow(requestIDs(w.members), cur)
@@ -420,7 +470,9 @@ func (e *Engine) finish(ctx context.Context, w *workload, apply func(*changes, [
 			}
 		}
 		for _, m := range ms {
-			m.task.Run = ""
+			if !w.park || m.task.State != dsr.TaskFailed {
+				m.task.Run = ""
+			}
 		}
 		for _, id := range requestIDs(w.members) {
 			if r := f.requests[id]; r != nil {
