@@ -400,3 +400,43 @@ func TestAGracefulStopHandsTheRunOn(t *testing.T) {
 	h.drain() // no upkeep needed
 	h.wants(r.ID, dsr.Completed)
 }
+
+// A worker dies right after a commit and the system stays away until Lethe gives up: the retry still counts the rows.
+func TestARetryResolvesAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	h, x := shop(t, auto)
+	h.hooks.step = func(_, name string) {
+		if name == sqldb.StepCommitted {
+			h.hooks.mu.Lock()
+			h.hooks.before = func(_ context.Context, _, verb string, _ *connectors.Job) error {
+				if verb == "erase" {
+					return errors.New("connection refused")
+				}
+				return nil
+			}
+			h.hooks.step = nil
+			h.hooks.mu.Unlock()
+			panic(killed{})
+		}
+	}
+	r := h.file(dsr.Erasure, "ada@example.com")
+	require.Equal(t, 1, h.drainDying())
+	r = h.wants(r.ID, dsr.NeedsAttention)
+	require.Equal(t, "unavailable", r.Reason)
+	h.hooks.before = nil
+	_, err := h.Retry(t.Context(), operator, r.ID, r.Version)
+	require.NoError(t, err)
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
+	require.Zero(t, x.count("SELECT count(*) FROM customers WHERE id = 1"))
+	require.Equal(t, map[string]int64{
+		"shop.customers.delete": 1, "shop.carts.delete": 2, "shop.messages.delete": 1, "shop.messages.release": 1,
+	}, h.receipts(r.ID))
+	ts, err := h.Tasks(t.Context(), officer, r.ID)
+	require.NoError(t, err)
+	var resolved int64
+	for _, l := range ts[0].Receipt.Lines {
+		resolved += l.Resolved
+	}
+	require.Positive(t, resolved)
+}
