@@ -29,6 +29,12 @@ func (c *closure) actions() error {
 		case len(n.matched) > 0:
 			n.action = dsr.Redact
 		}
+		if n.action != dsr.Delete && n.action != "" && c.handled(n) {
+			n.action = ""
+		}
+		if n.action == dsr.Release {
+			c.emptyGone(n)
+		}
 		if n.action != dsr.Delete {
 			staying = append(staying, n)
 		}
@@ -152,7 +158,28 @@ func (c *closure) masksOf(n *node) []map[string]mask.Spec {
 // leaves reports whether the row's owner by t goes.
 func (c *closure) leaves(n *node, t *tie) bool {
 	k, ok := t.applies(n)
-	return ok && c.byDoom[t.refset()][nodeID{n.world, refID(t.refs, k)}] != nil
+	if !ok {
+		return false
+	}
+	id := refID(t.refs, k)
+	return c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.isGone(t, id)
+}
+
+// emptyGone empties references to owners that go in other transactions of the Run, where nothing else changes them.
+func (c *closure) emptyGone(n *node) {
+	masks := c.masksOf(n)
+	for _, t := range n.e.owners {
+		k, ok := t.applies(n)
+		if !ok || !c.isGone(t, refID(t.refs, k)) || len(t.parent.Anchor) > 0 {
+			continue
+		}
+		changed := slices.ContainsFunc(t.cols, func(col *column) bool {
+			return slices.ContainsFunc(masks, func(m map[string]mask.Spec) bool { _, ok := m[col.Name]; return ok })
+		})
+		if col := emptied(n.e, t); !changed && col != nil && !slices.Contains(n.nulls, col) {
+			n.nulls = append(n.nulls, col)
+		}
+	}
 }
 
 // leaving reports whether any owner of the row goes.

@@ -25,8 +25,10 @@ type closure struct {
 	batch  connectors.Batch
 	terms  *terms
 	only   map[*entity]bool // nil is all
-	// gone are subjects' rows that the same Run erases in other transactions: their ids by set of columns.
-	gone map[refset]map[string]bool
+	// gone are rows that the same Run erases, in this or in other transactions: the index in the batch of the subject
+	// that each is credited to, by set of columns and id. Subjects before base are done.
+	gone map[refset]map[string]int
+	base int
 	// held are rows that must not change: their ids by entity.
 	held map[*entity]map[string]bool
 	// countLeaves asks how many leaf rows each doomed parent has; leafLimit bounds the total that is counted when
@@ -329,10 +331,29 @@ func (c *closure) hasLivingOwner(n *node) bool {
 
 func (c *closure) lives(n *node, t *tie, k key) bool {
 	id := refID(t.refs, k)
-	if c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.gone[t.refset()][id] {
+	if c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.isGone(t, id) {
 		return false
 	}
 	return t.enforced || c.exists[t][id]
+}
+
+// isGone reports whether an owner goes in another transaction of the Run.
+func (c *closure) isGone(t *tie, id string) bool {
+	_, ok := c.gone[t.refset()][id]
+	return ok
+}
+
+// handled reports whether another transaction of the Run has done what there is to do for a row: one of its owners
+// belongs to a subject who was worked before.
+func (c *closure) handled(n *node) bool {
+	for _, t := range n.e.owners {
+		if k, ok := t.applies(n); ok {
+			if credit, gone := c.gone[t.refset()][refID(t.refs, k)]; gone && credit < c.base {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // askExistence finds out which owners that no foreign key vouches for are still there.
@@ -351,7 +372,7 @@ func (c *closure) askExistence(ctx context.Context, nodes []*node) error {
 				continue
 			}
 			id := refID(t.refs, k)
-			if c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.gone[t.refset()][id] {
+			if c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.isGone(t, id) {
 				continue
 			}
 			if c.exists[t] == nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -46,7 +47,8 @@ type checkpoint struct {
 	After    []string `json:"after,omitempty"`
 	Done     bool     `json:"done,omitempty"`
 	Failed   []failed `json:"failed,omitempty"`
-	Chunks   int      `json:"chunks"` // committed so far
+	Chunks   int      `json:"chunks"`         // committed so far
+	Gone     bool     `json:"gone,omitempty"` // the journal has every row that the Run erases and others refer to
 }
 
 // failed is a subject that a permanent fault stopped; the others went on.
@@ -96,7 +98,7 @@ type erasure struct {
 	dirty   bool               // cp is ahead of the journal
 	broken  bool               // the journal failed
 	moved   bool               // something was done in this call: a slice that is over before it began does one chunk
-	gone    map[string]map[refset]map[string]bool
+	gone    map[string]map[refset]map[string]int
 	matcher map[string]*mask.Matcher // by tenant: all its subjects
 }
 
@@ -109,7 +111,7 @@ func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
 	if err := d.checkTenants(j.Batch); err != nil {
 		return err
 	}
-	e := &erasure{d: d, m: m, job: j, batch: slices.Clone(j.Batch), gone: map[string]map[refset]map[string]bool{}, matcher: map[string]*mask.Matcher{}}
+	e := &erasure{d: d, m: m, job: j, batch: slices.Clone(j.Batch), gone: map[string]map[refset]map[string]int{}, matcher: map[string]*mask.Matcher{}}
 	slices.SortFunc(e.batch, func(a, b connectors.Subject) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Ref, b.Ref))
 	})
@@ -138,7 +140,7 @@ func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
 	if err := e.mentions(ctx); err != nil {
 		return e.stop(ctx, err)
 	}
-	e.cp = checkpoint{Done: true, Failed: e.cp.Failed, Next: len(e.batch), Chunks: e.cp.Chunks}
+	e.cp = checkpoint{Done: true, Failed: e.cp.Failed, Next: len(e.batch), Chunks: e.cp.Chunks, Gone: e.cp.Gone}
 	if err := e.save(ctx); err != nil {
 		return err
 	}
@@ -343,10 +345,11 @@ func (e *erasure) newClosure(ctx context.Context, s session, start, end int, loc
 	if c.held, err = e.held(ctx, s, tenant); err != nil {
 		return nil, err
 	}
-	if start > 0 || end < len(e.batch) {
-		if c.gone, err = e.goneOf(ctx, s, tenant, c.held); err != nil {
+	if e.m.shared && (start > 0 || end < len(e.batch)) {
+		if err := e.findGone(ctx, s); err != nil {
 			return nil, err
 		}
+		c.gone, c.base = e.gone[tenant], start
 	}
 	return c, nil
 }
@@ -382,41 +385,104 @@ func (e *erasure) held(ctx context.Context, s session, tenant string) (map[*enti
 	return out, nil
 }
 
-// goneOf finds the subjects' rows of the whole batch: a row that they share goes when the first of them is worked.
-func (e *erasure) goneOf(ctx context.Context, s session, tenant string, held map[*entity]map[string]bool) (map[refset]map[string]bool, error) {
-	if g := e.gone[tenant]; g != nil {
-		return g, nil
+// findGone finds what the whole batch erases, before its first transaction when that is not its only one: a row that
+// several of its subjects share is worked with the first of them, and counted once. The keys go to the journal, so that
+// a later slice decides as the first one did.
+func (e *erasure) findGone(ctx context.Context, s session) error {
+	if len(e.gone) > 0 {
+		return nil
 	}
-	var batch connectors.Batch
-	for _, sub := range e.batch {
-		if sub.Tenant == tenant && !e.hasFailed(sub.Ref) {
-			batch = append(batch, sub)
+	if e.cp.Gone {
+		return e.loadGone(ctx)
+	}
+	base := 0
+	for _, part := range byTenant(e.batch) {
+		var batch connectors.Batch
+		var index []int
+		for i, sub := range part {
+			if !e.hasFailed(sub.Ref) {
+				batch, index = append(batch, sub), append(index, base+i)
+			}
 		}
-	}
-	c := &closure{
-		m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held,
-		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms),
-		nodes: map[*entity]map[nodeID]*node{},
-	}
-	roots, err := c.roots(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := map[refset]map[string]bool{}
-	for _, n := range roots {
-		if !n.seed || n.held || !n.e.Subject {
+		base += len(part)
+		if len(batch) == 0 {
 			continue
 		}
-		for _, t := range n.e.children {
-			set := t.refset()
-			if out[set] == nil {
-				out[set] = map[string]bool{}
+		tenant := part[0].Tenant
+		held, err := e.held(ctx, s, tenant)
+		if err != nil {
+			return err
+		}
+		c := &closure{
+			m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held,
+			terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms),
+		}
+		if err := c.run(ctx); err != nil {
+			return err
+		}
+		e.gone[tenant] = map[refset]map[string]int{}
+		for set, nodes := range c.byDoom {
+			bySubject := map[int][]connectors.Key{}
+			pos := positions(set.e, set.e.named(strings.Split(set.cols, "\x00")))
+			ids := map[string]int{}
+			for id, n := range nodes {
+				ids[id.id] = index[n.credit]
+				bySubject[n.credit] = append(bySubject[n.credit], spoolKey(n.at(pos)))
 			}
-			out[set][refID(t.refs, n.at(t.parentPos))] = true
+			e.gone[tenant][set] = ids
+			for i, keys := range bySubject {
+				slices.Sort(keys)
+				for page := range slices.Chunk(keys, 1000) {
+					if err := e.job.Journal.Spool(ctx, batch[i].Ref, set.spoolName(), page); err != nil {
+						return err
+					}
+				}
+			}
 		}
 	}
-	e.gone[tenant] = out
-	return out, nil
+	e.cp.Gone, e.dirty = true, true
+	return e.save(ctx)
+}
+
+// spoolName is what the journal calls the values that references point at.
+func (r refset) spoolName() string { return r.e.Name + "#" + strings.ReplaceAll(r.cols, "\x00", ",") }
+
+func (e *erasure) loadGone(ctx context.Context) error {
+	index, tenant := map[string]int{}, map[string]string{}
+	for i, s := range e.batch {
+		index[s.Ref], tenant[s.Ref] = i, s.Tenant
+		if e.gone[s.Tenant] == nil {
+			e.gone[s.Tenant] = map[refset]map[string]int{}
+		}
+	}
+	seen := map[refset]bool{}
+	for _, t := range e.m.ties {
+		set := t.refset()
+		if seen[set] {
+			continue
+		}
+		seen[set] = true
+		err := e.job.Journal.Each(ctx, set.spoolName(), func(subject string, keys []connectors.Key) error {
+			at, ours := index[subject]
+			if !ours || e.hasFailed(subject) {
+				return nil
+			}
+			g := e.gone[tenant[subject]]
+			if g[set] == nil {
+				g[set] = map[string]int{}
+			}
+			for _, k := range keys {
+				if parsed, ok := parseKey(k); ok && len(parsed) == len(t.refs) {
+					g[set][refID(t.refs, parsed)] = at
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *erasure) matcherOf(tenant string) *mask.Matcher {

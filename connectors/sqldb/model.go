@@ -78,6 +78,7 @@ type model struct {
 	byName   map[string]*entity
 	ordered  []*entity // by order
 	ties     []*tie
+	shared   bool // some rows may have several owners
 }
 
 // modelOf builds the model at its first use. A failure is not kept: the next call tries again.
@@ -160,6 +161,7 @@ func newModel(d *DB, c *catalogue) (*model, error) {
 			t.discPos = t.child.pos[t.disc.Name]
 		}
 	}
+	m.shared = slices.ContainsFunc(m.entities, func(e *entity) bool { return len(e.owners) > 1 || len(e.members) > 0 })
 	m.sort()
 	return m, nil
 }

@@ -105,8 +105,14 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 		return err
 	}
 	stays := map[*entity][]*node{}
+	anchored := map[seenRow]bool{} // in the world of whichever subject they were spooled for
+	for n := range ghosts {
+		if n.touched {
+			anchored[seenRow{e: n.e, id: n.key().id()}] = true
+		}
+	}
 	_ = c.each(func(n *node) error {
-		if ghosts[n] {
+		if ghosts[n] || anchored[seenRow{e: n.e, id: n.key().id()}] {
 			return nil
 		}
 		subject, id := c.batch[n.credit].Ref, n.key().id()

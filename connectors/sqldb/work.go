@@ -446,11 +446,11 @@ func (e *erasure) last(ctx context.Context, at int, before *closure) error {
 	return e.commit(ctx, tx, w, checkpointPosition{Next: at + 1})
 }
 
-// resume touches what the spool says was doomed before an interruption: a target whose memberships are gone can no
-// longer be reached from the subject.
+// resume touches what the spool says was doomed before an interruption: a target whose memberships are gone, or a row
+// whose reference was emptied to break a circle, can no longer be reached from the subject.
 func (e *erasure) resume(ctx context.Context, c *closure) error {
 	for _, en := range e.m.entities {
-		if len(en.members) == 0 {
+		if en.Subject || len(en.children)+len(en.accessed)+len(en.members)+len(en.owns) == 0 {
 			continue
 		}
 		var keys []key
