@@ -32,18 +32,23 @@ type Refused struct {
 
 func (r *Refused) Error() string {
 	parts := []string{r.Title}
-	if r.Detail != nil && *r.Detail != "" && *r.Detail != r.Title {
-		parts = append(parts, *r.Detail)
-	}
-	if r.Errors != nil {
-		for _, e := range *r.Errors {
-			parts = append(parts, e.Field+": "+e.Message)
+	add := func(s string) {
+		if s != "" && s != parts[len(parts)-1] {
+			parts = append(parts, s)
 		}
-	} else if r.Field != nil && *r.Field != "" {
-		parts = append(parts, "field "+*r.Field)
+	}
+	switch {
+	case r.Errors != nil && len(*r.Errors) > 0:
+		for _, e := range *r.Errors {
+			add(e.Field + ": " + e.Message)
+		}
+	case r.Field != nil && *r.Field != "" && r.Detail != nil:
+		add(*r.Field + ": " + *r.Detail)
+	case r.Detail != nil:
+		add(*r.Detail)
 	}
 	if r.Instance != nil && *r.Instance != "" {
-		parts = append(parts, "the server's log says more under "+*r.Instance)
+		add("the server's log says more under " + *r.Instance)
 	}
 	return strings.Join(parts, "; ")
 }

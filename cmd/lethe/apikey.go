@@ -19,6 +19,7 @@ func newAPIKeyCommand() *cobra.Command {
 plan wants a second pair of eyes. Roles: dpo decides, operator runs the house, auditor reads everything but identifiers,
 portal files requests and sees only its own.`,
 	}
+	group(c)
 	serverFlags(c)
 	c.AddCommand(newAPIKeyNewCommand(), newAPIKeyListCommand(), newAPIKeyRevokeCommand())
 	return c

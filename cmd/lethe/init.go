@@ -50,7 +50,7 @@ line, put the URL into LETHE_FROM, or into a file that LETHE_FROM_FILE names.`,
 				}
 			}
 			if o.From == "" {
-				return usageError{errors.New("say which database: --from postgres://…, mysql://… or sqlite:///path")}
+				return usageError{errors.New("say which database: --from postgres://…, mysql://… or sqlite:///path, or LETHE_FROM")}
 			}
 			o.Out = c.OutOrStdout()
 			return runInit(c.Context(), o)

@@ -51,7 +51,7 @@ func exitCode(err error) int {
 	var (
 		usage   usageError
 		refused *client.Refused
-		network net.Error
+		network *net.OpError // not net.Error, which every syscall.Errno is
 		address *url.Error
 	)
 	switch {
@@ -128,6 +128,13 @@ Exit codes: 0 done, 1 failed, 2 wrong use or wrong map, 3 findings or drift, 4 t
 		SilenceUsage:  true,
 		Version:       version(),
 	}
+	group(root)
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := c.ValidateRequiredFlags(); err != nil { // cobra would do it too, but not as wrong use
+			return usageError{err}
+		}
+		return nil
+	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
@@ -152,6 +159,17 @@ Exit codes: 0 done, 1 failed, 2 wrong use or wrong map, 3 findings or drift, 4 t
 		}
 	}
 	return root
+}
+
+// group makes a command that only has others below it.
+func group(c *cobra.Command) {
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unknown command %q (see %s --help)", args[0], c.CommandPath())}
+		}
+		return c.Help()
+	}
 }
 
 // exactArgs is cobra.ExactArgs with the exit code of wrong use.

@@ -22,6 +22,7 @@ func newRequestCommand() *cobra.Command {
 		Long: `File requests, follow them, decide about them. Everything goes through the API with your own key (LETHE_API_KEY), so
 that the timeline says who decided, and whoever filed a request cannot approve its plan.`,
 	}
+	group(c)
 	serverFlags(c)
 	c.AddCommand(
 		newRequestNewCommand(), newRequestListCommand(), newRequestShowCommand(), newRequestWatchCommand(),
@@ -473,7 +474,17 @@ readable by you only; it must not exist.`,
 	return c
 }
 
+// download opens the file before it spends the link.
 func download(ctx context.Context, api *client.Client, id, output string) (size int64, err error) {
+	f, err := os.OpenFile(output, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(output))
+		}
+	}()
 	link, err := client.Read[client.PackageLink](api.CreatePackageLink(ctx, id, &client.CreatePackageLinkParams{}))
 	if err != nil {
 		return 0, err
@@ -487,13 +498,8 @@ func download(ctx context.Context, api *client.Client, id, output string) (size 
 	if err := client.Check(resp); err != nil {
 		return 0, err
 	}
-	f, err := os.OpenFile(output, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	size, err = io.Copy(f, resp.Body)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return 0, errors.Join(fmt.Errorf("the download broke off: %w", err), os.Remove(output))
+	if size, err = io.Copy(f, resp.Body); err != nil {
+		return 0, fmt.Errorf("the download broke off, ask for it again: %w", err)
 	}
 	return size, nil
 }

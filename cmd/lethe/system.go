@@ -10,6 +10,7 @@ import (
 
 func newSystemCommand() *cobra.Command {
 	c := &cobra.Command{Use: "system", Short: "Show the systems of the server's data map"}
+	group(c)
 	serverFlags(c)
 	c.AddCommand(&cobra.Command{
 		Use:   "list",

@@ -128,7 +128,7 @@ func (a *App) wire(ctx context.Context) error {
 	if c.Role != config.RoleAPI {
 		a.runner, err = jobs.New(jobs.Config{
 			Engine: a.engine, Store: a.store, Pool: a.store.Pool(), SQLite: a.store.SQLite(), Time: a.o.Time,
-			Logger: a.log, Workers: c.Workers,
+			Logger: slog.New(stopping{a.log.Handler()}), Workers: c.Workers,
 		})
 	}
 	return err

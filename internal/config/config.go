@@ -224,9 +224,10 @@ func (c *Config) environment(env Env) error {
 	return nil
 }
 
-// Secret looks up a variable, or the content of the file that NAME_FILE names, without its last newline.
+// Secret looks up a variable, or the content of the file that NAME_FILE names, without its last newline. An empty
+// variable is as good as none.
 func Secret(env Env, name string) (value string, ok bool, err error) {
-	if v, ok := env(name); ok {
+	if v, ok := env(name); ok && v != "" {
 		return v, true, nil
 	}
 	path, ok := env(name + "_FILE")
