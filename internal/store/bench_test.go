@@ -54,7 +54,9 @@ func accept(tx engine.Tx, n int64, now time.Time) error {
 			Request: r.ID, Name: "email", Origin: dsr.Known, Ciphertext: make([]byte, 60), KeyID: "k1", Commitment: r.Subject,
 		}),
 		tx.PutDataKey(r.ID, make([]byte, 80)),
-		tx.InsertTasks(&dsr.Task{ID: "tsk_" + r.ID, Request: r.ID, System: "shop", Phase: dsr.PhaseLocate, State: dsr.TaskPending}),
+		tx.InsertTasks(&dsr.Task{
+			ID: "tsk_" + r.ID, Request: r.ID, System: "shop", Phase: dsr.PhaseLocate, State: dsr.TaskPending,
+		}),
 		tx.AddEvents(dsr.Event{Request: r.ID, At: now, Actor: "prn_portal", Type: "filed", To: dsr.Discovering}),
 		tx.AppendLeaves(ledger.Leaf{At: now, Type: "filed", Request: r.ID, Actor: "prn_portal"}),
 		tx.Enqueue(engine.Gather{System: "shop", Phase: dsr.PhaseLocate}, time.Time{}),

@@ -78,7 +78,8 @@ func (t *tx) TakeLink(tokenHash string, now time.Time) (string, error) {
 }
 
 func (t *tx) ExpiredPackages(now time.Time, limit int) ([]*engine.Package, error) {
-	rows, err := find[packageRow](t, t.db.Where("removed_at IS NULL AND expires <= ?", stamp(now)).Order("expires").Limit(limit))
+	due := t.db.Where("removed_at IS NULL AND expires <= ?", stamp(now)).Order("expires").Limit(limit)
+	rows, err := find[packageRow](t, due)
 	ps := make([]*engine.Package, len(rows))
 	for i := range rows {
 		ps[i] = rows[i].pack()

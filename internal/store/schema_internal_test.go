@@ -45,7 +45,8 @@ func TestMigratedSchemaMatchesTheRowTypes(t *testing.T) {
 	t.Parallel()
 	const postgresColumns = `SELECT table_name, column_name, is_nullable = 'YES' FROM information_schema.columns
 		WHERE table_schema = current_schema() AND table_name NOT LIKE 'river%' AND table_name <> 'lethe_migrations'`
-	const sqliteColumns = `SELECT m.name, c.name, c."notnull" = 0 AND c.pk = 0 FROM sqlite_schema m, pragma_table_info(m.name) c
+	const sqliteColumns = `SELECT m.name, c.name, c."notnull" = 0 AND c.pk = 0
+		FROM sqlite_schema m, pragma_table_info(m.name) c
 		WHERE m.type = 'table' AND m.name NOT LIKE 'river%' AND m.name NOT LIKE 'sqlite%' AND m.name <> 'lethe_migrations'`
 	for name, c := range map[string]struct {
 		fresh func(testing.TB) string
