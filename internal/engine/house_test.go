@@ -202,7 +202,7 @@ func open(t testing.TB, url string, env map[string]string, configure func(*engin
 		return v, ok
 	}
 	packages, err := accesspackage.New(t.TempDir(), func(yaml []byte) (*datamap.Map, error) {
-		return datamap.Load(yaml, getenv, sqldb.Kinds())
+		return datamap.Load(yaml, getenv, h.config.Kinds)
 	})
 	require.NoError(t, err)
 	h.config = engine.Config{
