@@ -314,7 +314,7 @@ func parseGrant(line string) (grant, bool) {
 	for rest := on; rest != ""; {
 		if rest[0] == '`' {
 			end := endOfQuoted(rest, 0, '`')
-			parts = append(parts, strings.ReplaceAll(rest[1:end-1], "``", "`"))
+			parts = append(parts, unquoted(rest, 0, end))
 			rest = strings.TrimPrefix(rest[end:], ".")
 			continue
 		}

@@ -176,7 +176,7 @@ func quotedList(typ string) []string {
 			continue
 		}
 		end := endOfQuoted(typ, i, '\'')
-		out = append(out, strings.ReplaceAll(typ[i+1:end-1], "''", "'"))
+		out = append(out, unquoted(typ, i, end))
 		i = end
 	}
 	return out

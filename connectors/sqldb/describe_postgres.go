@@ -295,6 +295,15 @@ func endOfQuoted(s string, i int, closing byte) int {
 	return len(s)
 }
 
+// unquoted returns what is between the quotes of s[i:end]; a text that never ends is taken to its end.
+func unquoted(s string, i, end int) string {
+	if end-1 <= i || s[end-1] != s[i] {
+		return s[min(i+1, end):end]
+	}
+	quote := s[i : i+1]
+	return strings.ReplaceAll(s[i+1:end-1], quote+quote, quote)
+}
+
 func isWordByte(c byte) bool {
 	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
 }

@@ -139,7 +139,8 @@ func (d *drafter) plausible(t *table, c *column) bool {
 
 // identify gives a subject's row the identifiers by which it is found and which other systems may use.
 func (d *drafter) identify(t *table) {
-	if key := t.key(); key != nil && !key.refers && !t.watched && key.identifier == "" {
+	// A row that stays keeps its key, which a search would then find for ever.
+	if key := t.key(); key != nil && !key.refers && !t.watched && !t.anchor && key.identifier == "" {
 		name := singular(t.words) + "_id"
 		kind := dsr.KindOpaque
 		if key.Class == connectors.ClassUUID {

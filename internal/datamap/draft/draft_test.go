@@ -32,18 +32,16 @@ var schemas = []struct{ name, backend string }{
 // create makes a fresh database with a schema of testdata and returns its URL.
 func create(t *testing.T, backend, name string) string {
 	t.Helper()
-	var url, driver, dsn string
+	var url string
 	switch backend {
 	case "postgres":
 		url = dbtest.Postgres(t)
-		driver, dsn = "pgx", url
 	case "mariadb":
 		url = dbtest.MariaDB(t)
-		driver, dsn = "mysql", dbtest.MySQLDSN(url)
 	default:
 		url = dbtest.SQLite(t)
-		driver, dsn = "sqlite", strings.TrimPrefix(url, "sqlite://")
 	}
+	driver, dsn := driverOf(backend, url)
 	db, err := sql.Open(driver, dsn)
 	require.NoError(t, err)
 	defer func() { _ = db.Close() }()
@@ -54,6 +52,17 @@ func create(t *testing.T, backend, name string) string {
 		require.NoError(t, err, s)
 	}
 	return url
+}
+
+// driverOf returns what database/sql opens a test database with.
+func driverOf(backend, url string) (driver, dsn string) {
+	switch backend {
+	case "postgres":
+		return "pgx", url
+	case "mariadb":
+		return "mysql", dbtest.MySQLDSN(url)
+	}
+	return "sqlite", strings.TrimPrefix(url, "sqlite://")
 }
 
 func open(t *testing.T, s *connectors.System) *sqldb.DB {

@@ -239,6 +239,7 @@ func (w *writer) release(t *table, depth int) {
 		}
 	}
 	if len(lines) == 0 {
+		w.decide(depth, "nothing changes in a row when one of its owners goes and others remain. Should on_owner_erased say more?")
 		return
 	}
 	w.decide(depth, "what changes in a row when one of its owners goes and others remain?")
