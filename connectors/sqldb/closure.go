@@ -73,6 +73,7 @@ type node struct {
 	e      *entity
 	world  int
 	credit int // index of the subject that it is counted for
+	first  int // the lowest index of a subject through whom it was reached
 	cells  []cell
 	// matched are the identifier columns through which it was found.
 	matched []*column
@@ -229,9 +230,10 @@ func (c *closure) node(e *entity, subject int, values [][]byte) (*node, bool) {
 	}
 	n := c.nodes[e][id]
 	if n == nil {
-		n = &node{e: e, world: id.world, credit: subject, held: c.held[e][id.id]}
+		n = &node{e: e, world: id.world, credit: subject, first: subject, held: c.held[e][id.id]}
 		c.nodes[e][id] = n
 	}
+	n.first = min(n.first, subject)
 	n.allowed = n.allowed || c.permits(subject, e)
 	known := n.cells != nil
 	n.cells = row
@@ -343,9 +345,16 @@ func (c *closure) isGone(t *tie, id string) bool {
 	return ok
 }
 
-// handled reports whether another transaction of the Run has done what there is to do for a row: one of its owners
-// belongs to a subject who was worked before.
+// handled reports whether another transaction of the Run has done what there is to do for a row: it was reached through
+// a subject who was worked before.
 func (c *closure) handled(n *node) bool {
+	for _, ts := range [][]*tie{n.e.children, n.e.members} {
+		for _, t := range ts {
+			if first, gone := c.gone[t.refset()][refID(t.refs, n.at(t.parentPos))]; gone && first < c.base {
+				return true
+			}
+		}
+	}
 	for _, t := range n.e.owners {
 		if k, ok := t.applies(n); ok {
 			if credit, gone := c.gone[t.refset()][refID(t.refs, k)]; gone && credit < c.base {
@@ -479,6 +488,7 @@ func (c *closure) follow(ctx context.Context, fresh []*node) ([]*node, error) {
 		if !n.touched {
 			n.credit = by.credit
 		}
+		n.first = min(n.first, by.first)
 		n.accessed = accessor
 		n.touched = true
 		if accessor {

@@ -426,8 +426,8 @@ func (e *erasure) findGone(ctx context.Context, s session) error {
 			pos := positions(set.e, set.e.named(strings.Split(set.cols, "\x00")))
 			ids := map[string]int{}
 			for id, n := range nodes {
-				ids[id.id] = index[n.credit]
-				bySubject[n.credit] = append(bySubject[n.credit], spoolKey(n.at(pos)))
+				ids[id.id] = index[n.first]
+				bySubject[n.first] = append(bySubject[n.first], spoolKey(n.at(pos)))
 			}
 			e.gone[tenant][set] = ids
 			for i, keys := range bySubject {
