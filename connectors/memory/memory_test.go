@@ -10,16 +10,23 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, func(*testing.T) connectortest.Backend {
+	connectortest.Run(t, backend(func(sys *connectors.System, open func() *memory.DB) connectors.Connector { return open() }))
+}
+
+// backend is a store and the connector that open makes, wrapped.
+func backend(wrap func(sys *connectors.System, open func() *memory.DB) connectors.Connector) func(*testing.T) connectortest.Backend {
+	return func(*testing.T) connectortest.Backend {
 		var store *memory.Store
 		return connectortest.Backend{
 			Open: func(_ *testing.T, sys *connectors.System, o connectors.Options, chunk int) connectors.Connector {
 				sys.Connector = "memory"
-				db := memory.Open(store, sys, o)
-				if chunk > 0 {
-					db.ChunkRows = chunk
-				}
-				return db
+				return wrap(sys, func() *memory.DB {
+					db := memory.Open(store, sys, o)
+					if chunk > 0 {
+						db.ChunkRows = chunk
+					}
+					return db
+				})
 			},
 			Load: func(_ *testing.T, d connectortest.Dataset) {
 				var tables []memory.Table
@@ -43,5 +50,5 @@ func TestConformance(t *testing.T) {
 			},
 			Put: func(_ *testing.T, table string, r connectortest.Row) { store.Put(table, memory.Row(r)) },
 		}
-	})
+	}
 }
