@@ -61,6 +61,9 @@ func (e *Engine) File(ctx context.Context, a dsr.Actor, n NewRequest) (*dsr.Requ
 	var out *dsr.Request
 	err = e.change(ctx, a, func(c *changes) error {
 		fresh, filed := *r, maps.Clone(filed)
+		if err := c.tx.LockSubjects(candidates...); err != nil {
+			return err
+		}
 		open, err := c.tx.OpenRequests(r.Kind, r.Tenant, candidates)
 		if err != nil {
 			return err

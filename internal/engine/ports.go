@@ -49,6 +49,9 @@ type Requests interface {
 	// UpdateRequests writes rows whose Version is unchanged and adds one to each; CodeConflict otherwise.
 	UpdateRequests(rs ...*dsr.Request) error
 	ListRequests(f RequestFilter) (page []*dsr.Request, next string, err error)
+	// LockSubjects holds off other transactions that lock one of the commitments until this one ends, so that two
+	// Requests filed at once see each other.
+	LockSubjects(commitments ...string) error
 	// OpenRequests returns ids of open Requests of kind that have one of the identifier commitments.
 	OpenRequests(kind dsr.Kind, tenant string, commitments []string) ([]string, error)
 	CountRequestsSince(kind dsr.Kind, t time.Time) (int64, error)

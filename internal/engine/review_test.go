@@ -72,6 +72,33 @@ func TestDuplicates(t *testing.T) {
 	h.file(dsr.Erasure, "ada@example.com") // the others have ended
 }
 
+func TestDuplicatesFiledAtOnce(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, url string) {
+		x := sqliteTarget(t, shopSchema+shopRows)
+		h := open(t, url, map[string]string{"SHOP": x.url}, nil)
+		h.activate(shopMap)
+		errs := make(chan error, 8)
+		for range cap(errs) {
+			go func() {
+				_, err := h.File(t.Context(), filer, engine.NewRequest{
+					Kind: dsr.Erasure, Identifiers: email("ada@example.com"), Verified: true,
+				})
+				errs <- err
+			}()
+		}
+		filed := 0
+		for range cap(errs) {
+			if err := <-errs; err == nil {
+				filed++
+			} else {
+				require.ErrorIs(t, err, is(dsr.CodeDuplicate))
+			}
+		}
+		require.Equal(t, 1, filed)
+	})
+}
+
 func TestCapsHaltBeforeAnythingChanges(t *testing.T) {
 	t.Parallel()
 	t.Run("rows", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -259,6 +260,19 @@ const fewCommitments = 64
 
 // OpenRequests makes transactions that ask for the same few commitments take turns until they end, so that of two
 // duplicates that are filed at once the second sees the first.
+// LockSubjects takes advisory locks on PostgreSQL, in one order; on SQLite the transaction is the only writer.
+func (t *tx) LockSubjects(commitments ...string) error {
+	if !t.postgres {
+		return nil
+	}
+	for _, c := range slices.Compact(slices.Sorted(slices.Values(commitments))) {
+		if _, err := t.exec("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *tx) OpenRequests(kind dsr.Kind, tenant string, commitments []string) ([]string, error) {
 	if len(commitments) == 0 {
 		return nil, nil
