@@ -67,7 +67,12 @@ func Create(ctx context.Context, db *pgxpool.Pool, subjects int, seed uint64) er
 		if err := fill(ctx, db, t, n, rng); err != nil {
 			return err
 		}
-		if t.parent != "" {
+		if t.parent == "" {
+			// addresses are compared without regard to case, as `lethe check` asks for
+			if _, err := db.Exec(ctx, "CREATE INDEX ON customers (lower(email))"); err != nil {
+				return err
+			}
+		} else {
 			for _, q := range []string{
 				fmt.Sprintf("CREATE INDEX ON %s (%s)", t.name, t.column),
 				fmt.Sprintf("ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (id)", t.name, t.column, t.parent),
