@@ -121,7 +121,8 @@ func (e *Engine) Assemble(ctx context.Context, w Assemble) error {
 	return err
 }
 
-// keepLease renews a Run's lease until stop is called; stop waits until the last renewal is over.
+// keepLease renews a Run's lease until stop is called, while nothing else saves its checkpoint: Locate, Verify and the
+// building of a package are one call each, however long. stop waits until the last renewal is over.
 func (e *Engine) keepLease(ctx context.Context, run *dsr.Run) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,11 +109,13 @@ func (e *Engine) Close() error {
 	return first
 }
 
-// check returns what the System's Check found, at most FindingsTTL old unless fresh.
+// check returns what the System's Check found, at most ttl old. What stops work is always looked at again: it may have
+// been mended since.
 func (c *connection) check(ctx context.Context, now func() time.Time, ttl time.Duration) ([]connectors.Finding, time.Time, error) {
 	c.checking.Lock()
 	defer c.checking.Unlock()
-	if at := now(); !c.checked.IsZero() && at.Sub(c.checked) < ttl {
+	stops := func(f connectors.Finding) bool { return f.Severity == connectors.Error }
+	if at := now(); !c.checked.IsZero() && at.Sub(c.checked) < ttl && !slices.ContainsFunc(c.findings, stops) {
 		return c.findings, c.checked, nil
 	}
 	found, err := c.connector.Check(ctx)

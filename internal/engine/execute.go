@@ -124,7 +124,9 @@ func (e *Engine) leaveDrifted(ctx context.Context, w *workload, plans map[string
 		now[m.task.ID] = &finding{}
 	}
 	q := connectors.Query{Batch: batch(w.members, w.conn.system), Export: w.run.Phase == dsr.PhaseExport}
+	stop := e.keepLease(ctx, w.run)
 	taught, err := e.ask(ctx, w, q, now)
+	stop()
 	if err != nil {
 		return err
 	}

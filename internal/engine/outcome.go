@@ -48,6 +48,9 @@ func explain(err error) (reason, hint string) {
 	if own.Hint != "" {
 		hint += "; " + own.Hint
 	}
+	if reason == reasonUnavailable { // it was tried again as often as it may be
+		hint = strings.TrimSuffix(hint, ".") + "; then retry"
+	}
 	return reason, hint
 }
 

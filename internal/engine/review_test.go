@@ -223,6 +223,12 @@ func TestAFindingIgnoredNeedsAttention(t *testing.T) {
 	r = h.wants(r.ID, dsr.NeedsAttention)
 	require.True(t, strings.HasPrefix(r.Reason, "check-"), r.Reason)
 	require.EqualValues(t, 3, x.count("SELECT count(*) FROM customers"))
+
+	x.exec("CREATE TABLE carts (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers (id), content TEXT); CREATE INDEX carts_customer ON carts (customer_id)")
+	_, err := h.Retry(t.Context(), operator, r.ID, r.Version)
+	require.NoError(t, err)
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
 }
 
 func TestIdentityWaitsAndPausesTheClock(t *testing.T) {

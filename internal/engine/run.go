@@ -196,11 +196,13 @@ func (e *Engine) attempt(ctx context.Context, w *workload) (func(*changes, []*me
 	}
 	switch w.run.Phase {
 	case dsr.PhaseLocate:
+		defer e.keepLease(ctx, w.run)()
 		found, err := e.locate(ctx, w)
 		return func(c *changes, ms []*member) error { return c.located(w, ms, found) }, err
 	case dsr.PhaseErase, dsr.PhaseExport:
 		return e.execute(ctx, w)
 	case dsr.PhaseVerify:
+		defer e.keepLease(ctx, w.run)()
 		return e.verify(ctx, w)
 	}
 	return nil, connectors.Permanent(reasonFault, "no such phase", "", nil)
