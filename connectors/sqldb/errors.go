@@ -59,7 +59,7 @@ func classify(d *dialect, err error) error {
 }
 
 func transient(msg string, cause error) error {
-	return &dsr.Error{Code: dsr.CodeUnavailable, Msg: msg, Hint: "Lethe tries again by itself.", Err: cause}
+	return &dsr.Error{Code: dsr.CodeUnavailable, Msg: msg, Hint: "See whether it runs, is reachable and is not overloaded.", Err: cause}
 }
 
 func classifyConnection(d *dialect, err error) error {

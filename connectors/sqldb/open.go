@@ -222,8 +222,9 @@ func (d *DB) openMariaDB(ctx context.Context, u *url.URL) error {
 	}
 	cfg.User = u.User.Username()
 	cfg.Passwd, _ = u.User.Password()
-	cfg.InterpolateParams = true // one round trip a statement
-	cfg.ClientFoundRows = true   // an UPDATE counts the rows it matched
+	cfg.Logger = &mysql.NopLogger{} // errors come back all the same, and are classified
+	cfg.InterpolateParams = true    // one round trip a statement
+	cfg.ClientFoundRows = true      // an UPDATE counts the rows it matched
 	cfg.Collation = "utf8mb4_general_ci"
 	seconds := strconv.FormatFloat(d.statementTimeout().Seconds(), 'f', 3, 64)
 	cfg.Params = map[string]string{

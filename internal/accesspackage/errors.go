@@ -23,7 +23,7 @@ func unavailable(err error) error {
 	var errno syscall.Errno
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		out.Msg, out.Hint = "the package store has no space left", "free some space; the work goes on by itself"
+		out.Msg, out.Hint = "the package store has no space left", "free some space"
 	case errors.Is(err, fs.ErrPermission):
 		out.Msg, out.Hint = "Lethe may not write to the package store", "give its folder to the user that Lethe runs as"
 	}
