@@ -6,12 +6,15 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/sqldb"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
+	"github.com/lethe-gdpr/lethe/internal/engine"
 )
 
 // serverTarget returns a fresh database of a server with the shop in it.
@@ -20,6 +23,7 @@ func serverTarget(t *testing.T, driver, raw, dsn, schema string) *target {
 	db, err := sql.Open(driver, dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	db.SetMaxIdleConns(0) // a connection that is kept may be one that a test has cut
 	x := &target{t: t, db: db, url: raw}
 	for _, s := range strings.Split(schema, ";\n") {
 		if strings.TrimSpace(s) != "" {
@@ -99,4 +103,62 @@ func TestRevokedOnPostgres(t *testing.T) {
 	h.drain()
 	h.wants(r.ID, dsr.Completed)
 	require.EqualValues(t, 1, h.receipts(r.ID)["shop.customers.delete"])
+}
+
+// The databases drop every connection at each step of an erasure, as a restart does: the work ends all the same, and
+// every row is counted once.
+func TestConnectionsLostAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for _, which := range []string{"target", "control"} {
+		for _, at := range []string{
+			sqldb.StepSpooled, sqldb.StepChanged, sqldb.StepIntent, sqldb.StepCommitted, sqldb.StepSaved,
+		} {
+			t.Run(which+"/"+at, func(t *testing.T) {
+				t.Parallel()
+				u, control := dbtest.Postgres(t), dbtest.Postgres(t)
+				x := serverTarget(t, "pgx", u, u, shopSchema+loweredEmail+shopRows)
+				h := open(t, control, map[string]string{"SHOP": u}, auto)
+				h.activate(strings.Replace(shopMap, "connector: sqlite", "connector: postgres", 1))
+				lost := map[string]string{"target": u, "control": control}[which]
+				done := false
+				h.hooks.step = func(_, name string) {
+					if name != at || done {
+						return
+					}
+					done = true
+					parsed, err := url.Parse(lost)
+					require.NoError(t, err)
+					killer, err := sql.Open("pgx", strings.Replace(lost, parsed.Path, "/postgres", 1))
+					require.NoError(t, err)
+					defer killer.Close()
+					_, err = killer.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+						strings.TrimPrefix(parsed.Path, "/"))
+					require.NoError(t, err)
+				}
+				r := h.file(dsr.Erasure, "ada@example.com")
+				for n := 0; ; n++ {
+					require.Less(t, n, 200)
+					s, ok := h.store.next()
+					if !ok {
+						if h.get(r.ID).State.Final() {
+							break
+						}
+						h.time.forward(2 * time.Minute)
+						require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickLeases}))
+						continue
+					}
+					if wait := s.at.Sub(h.time.Now()); wait > 0 {
+						h.time.forward(wait)
+					}
+					_ = h.do(s.work) // the queue would try a failed job again; upkeep finds its Run as well
+				}
+				require.True(t, done)
+				h.wants(r.ID, dsr.Completed)
+				require.EqualValues(t, 2, x.count("SELECT count(*) FROM customers"))
+				require.Equal(t, map[string]int64{
+					"shop.customers.delete": 1, "shop.carts.delete": 2, "shop.messages.delete": 1, "shop.messages.release": 1,
+				}, h.receipts(r.ID))
+			})
+		}
+	}
 }
