@@ -51,6 +51,7 @@ type Options struct {
 type App struct {
 	o       Options
 	log     *slog.Logger
+	lock    *os.File // of the embedded database; nil on PostgreSQL
 	store   *store.Store
 	engine  *engine.Engine
 	guard   *auth.Guard
@@ -96,6 +97,11 @@ func (a *App) wire(ctx context.Context) error {
 		return fmt.Errorf("create the data folder: %w", err)
 	}
 	var err error
+	if c.Embedded() {
+		if a.lock, err = lock(filepath.Join(c.Data, "lethe.lock")); err != nil {
+			return err
+		}
+	}
 	if a.store, err = OpenStore(ctx, c, a.log); err != nil {
 		return err
 	}
@@ -351,6 +357,9 @@ func (a *App) release() error {
 	}
 	if a.store != nil {
 		errs = append(errs, a.store.Close())
+	}
+	if a.lock != nil {
+		errs = append(errs, a.lock.Close())
 	}
 	return errors.Join(errs...)
 }

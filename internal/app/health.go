@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -22,12 +23,19 @@ func (a *App) operations(mux *http.ServeMux) {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
 		defer cancel()
+		notReady := func(reason string) {
+			answer(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": reason})
+		}
+		if err := a.store.Ping(ctx); err != nil {
+			notReady("the control database does not answer")
+			return
+		}
 		if _, err := a.engine.CurrentMap(ctx); err != nil {
-			why := map[string]string{"status": "not ready", "reason": "the control database does not answer"}
-			if dsr.CodeOf(err) == dsr.CodeNotFound {
-				why["reason"] = "there is no data map yet"
+			var own *dsr.Error
+			if !errors.As(err, &own) {
+				own = &dsr.Error{Msg: "the data map cannot be read"}
 			}
-			answer(w, http.StatusServiceUnavailable, why)
+			notReady(own.Msg)
 			return
 		}
 		answer(w, http.StatusOK, map[string]string{"status": "ready", "role": a.o.Config.Role})
