@@ -8,10 +8,8 @@ RUN CGO_ENABLED=0 go build -trimpath -o /lethe ./cmd/lethe && mkdir /data
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /usr/local/go/lib/time/zoneinfo.zip /zoneinfo.zip
 COPY --from=build /lethe /lethe
 COPY --from=build --chown=65532:65532 /data /data
-ENV ZONEINFO=/zoneinfo.zip
 USER 65532:65532
 WORKDIR /data
 VOLUME /data

@@ -75,7 +75,7 @@ func (s *server) recoverPanic(g *gin.Context) {
 		if v == nil {
 			return
 		}
-		if v == http.ErrAbortHandler {
+		if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it the same way
 			panic(v)
 		}
 		s.Logger.ErrorContext(g.Request.Context(), "panic", "type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))

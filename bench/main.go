@@ -28,27 +28,32 @@ func main() {
 	area := flag.String("area", "all", "what to measure")
 	scale := flag.Float64("scale", 1, "size of the data; 1 is what the targets speak of")
 	flag.Parse()
+	if err := measure(*area, *scale); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func measure(area string, scale float64) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
-	names := []string{*area}
-	if *area == "all" {
+	names := []string{area}
+	if area == "all" {
 		names = slices.Sorted(maps.Keys(areas))
 	}
 	for _, name := range names {
 		run, ok := areas[name]
 		if !ok {
-			fmt.Fprintf(os.Stderr, "bench: no area %q; there are %v\n", name, slices.Sorted(maps.Keys(areas)))
-			os.Exit(2)
+			return fmt.Errorf("no area %q; there are %v", name, slices.Sorted(maps.Keys(areas)))
 		}
 		r := report.New(name, 1)
-		r.Scale = *scale
-		err := run(ctx, r, *scale)
-		if err == nil {
-			err = r.Write()
+		r.Scale = scale
+		if err := run(ctx, r, scale); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "bench %s: %v\n", name, err)
-			os.Exit(1)
+		if err := r.Write(); err != nil {
+			return err
 		}
 	}
+	return nil
 }

@@ -30,6 +30,7 @@ func (r reader) Check(context.Context) ([]connectors.Finding, error) { return ni
 func (r reader) Locate(context.Context, connectors.Query) (connectors.Located, error) {
 	return connectors.Located{}, nil
 }
+
 func (r reader) Verify(context.Context, connectors.Batch, connectors.Keys) ([]dsr.Residue, error) {
 	return nil, nil
 }
@@ -42,8 +43,9 @@ type (
 )
 
 func (exporter) Export(context.Context, connectors.Job, connectors.SinkFor) error { return errFlaky }
-func (eraser) Erase(context.Context, connectors.Job) error                        { return errFlaky }
-func (granter) Grants(context.Context, string) (string, error)                    { return "", nil }
+
+func (eraser) Erase(context.Context, connectors.Job) error     { return errFlaky }
+func (granter) Grants(context.Context, string) (string, error) { return "", nil }
 
 var errFlaky = errors.New("connection lost")
 

@@ -15,7 +15,7 @@ import (
 
 // guard stands between every worker and River, which stores and logs the text of an error and the value of a panic.
 type guard struct {
-	river.WorkerMiddlewareDefaults
+	river.PluginDefaults
 	log *slog.Logger
 }
 

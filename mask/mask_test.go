@@ -86,6 +86,7 @@ type oneKey struct{}
 func (oneKey) Active(domain string) (string, []byte, error) {
 	return "k1", []byte("key of " + domain), nil
 }
+
 func (oneKey) Live(domain string) ([][]byte, error) { return [][]byte{[]byte("key of " + domain)}, nil }
 
 func TestPseudonymIsStableAndKeepsTheFormat(t *testing.T) {
@@ -93,8 +94,11 @@ func TestPseudonymIsStableAndKeepsTheFormat(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.String().Draw(t, "value")
 		for _, target := range []mask.Target{
-			{Class: "text"}, {Class: "text", Format: mask.Email, MaxLen: 24}, {Class: "text", Format: mask.Phone},
-			{Class: "integer", Bits: 32}, {Class: "uuid"},
+			{Class: "text"},
+			{Class: "text", Format: mask.Email, MaxLen: 24},
+			{Class: "text", Format: mask.Phone},
+			{Class: "integer", Bits: 32},
+			{Class: "uuid"},
 		} {
 			spec := mask.Spec{Kind: mask.HMAC, Domain: "user"}
 			require.NoError(t, spec.Holds(target))

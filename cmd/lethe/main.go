@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	_ "time/tzdata" // deadlines need the controller's zone where the image has no zone files
 
 	"github.com/spf13/cobra"
 

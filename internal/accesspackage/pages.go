@@ -108,10 +108,10 @@ func (p *pages) Preview(s *section) int64 {
 }
 
 // CSS is the style of every page.
-func (p *pages) CSS() template.CSS { return template.CSS(embedded("page.css")) }
+func (p *pages) CSS() template.CSS { return template.CSS(embedded("page.css")) } //nolint:gosec // our own file
 
 // Script is the search of index.html.
-func (p *pages) Script() template.JS { return template.JS(embedded("search.js")) }
+func (p *pages) Script() template.JS { return template.JS(embedded("search.js")) } //nolint:gosec // our own file
 
 // CSP allows nothing but the style and the script of this package, by their hashes.
 func (p *pages) CSP() string {
@@ -142,7 +142,7 @@ func (p *pages) render(w io.Writer, name, title string) error {
 			for i := range parts {
 				parts[i] = url.PathEscape(parts[i])
 			}
-			return template.URL(strings.Join(parts, "/"))
+			return template.URL(strings.Join(parts, "/")) //nolint:gosec // every part is escaped
 		},
 	}).ParseFS(pageFiles, "page/"+name, "page/head.html")
 	if err != nil {

@@ -4,9 +4,9 @@ import (
 	"os"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/auth"

@@ -68,7 +68,7 @@ func (v *systemValidator) validate() {
 				"add owned_by, or subject: true when a row is a person")
 		}
 		if e.Erase == dsr.Keep || e.Erase == dsr.Mask {
-			v.anchors(e, at)
+			v.anchors(e)
 		}
 	}
 }
@@ -215,7 +215,7 @@ func (v *systemValidator) changes(e *connectors.Entity, at string) {
 }
 
 // anchors checks that a row which stays will not point at a row that went.
-func (v *systemValidator) anchors(e *connectors.Entity, at string) {
+func (v *systemValidator) anchors(e *connectors.Entity) {
 	for _, o := range e.OwnedBy {
 		parent := v.s.Entity(o.Entity)
 		cut := func(column string) bool { return e.Masks[column].Kind == mask.Null }

@@ -22,7 +22,7 @@ type lite struct {
 	river *river.Client[*sql.Tx] // inserts only
 }
 
-func openSQLite(ctx context.Context, path string, o Options) (*Store, error) {
+func openSQLite(path string, o Options) (*Store, error) {
 	if err := private(path); err != nil {
 		return nil, &dsr.Error{
 			Code: dsr.CodeInvalid, Field: "database", Msg: "cannot be opened or created",

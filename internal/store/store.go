@@ -80,7 +80,7 @@ func Open(ctx context.Context, database string, o Options) (*Store, error) {
 	case "postgres", "postgresql":
 		return openPostgres(ctx, database, o)
 	case "sqlite":
-		return openSQLite(ctx, strings.TrimPrefix(database, "sqlite://"), o)
+		return openSQLite(strings.TrimPrefix(database, "sqlite://"), o)
 	}
 	return nil, &dsr.Error{
 		Code: dsr.CodeInvalid, Field: "database", Msg: fmt.Sprintf("scheme %q is not known", u.Scheme),
@@ -137,7 +137,7 @@ func (s *Store) inTx(ctx context.Context, fn func(*tx) error) error {
 			return err
 		}
 		s.log.DebugContext(ctx, "transaction runs again", "attempt", attempt, "cause", err)
-		pause := time.NewTimer(rand.N(time.Millisecond << attempt * 2))
+		pause := time.NewTimer(rand.N(time.Millisecond << attempt * 2)) //nolint:gosec // jitter needs no secrecy
 		select {
 		case <-ctx.Done():
 			pause.Stop()

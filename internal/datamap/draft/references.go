@@ -126,8 +126,8 @@ func (d *drafter) guessReference(t *table, c *column) {
 	base, looks := referenceBase(c.Name)
 	words := trimReference(connectors.Words(c.Name))
 	keyed := func(to *table) bool { return to.key() != nil && fits(c, to.key()) }
-	add := func(to *table, why string, references ...string) {
-		t.addReference(&reference{columns: []string{c.Name}, to: to, references: references, why: why})
+	add := func(to *table, why string) {
+		t.addReference(&reference{columns: []string{c.Name}, to: to, why: why})
 	}
 	numeric := c.Class != connectors.ClassText
 	if looks || numeric {
@@ -213,7 +213,7 @@ func (d *drafter) findPolymorphic(t *table) {
 			}
 			typ.refers = true
 			t.addReference(&reference{
-				columns: []string{id.Name}, by: typ.Name, values: d.targets(t, id, typ),
+				columns: []string{id.Name}, by: typ.Name, values: d.targets(id, typ),
 				why: fmt.Sprintf("%s says which table", typ.Name),
 			})
 		}
@@ -221,7 +221,7 @@ func (d *drafter) findPolymorphic(t *table) {
 }
 
 // targets guesses what the values of a discriminator mean.
-func (d *drafter) targets(t *table, id, typ *column) map[string]*table {
+func (d *drafter) targets(id, typ *column) map[string]*table {
 	out := make(map[string]*table)
 	for _, v := range typ.Enum {
 		base := strings.Join(connectors.Words(v[strings.LastIndexAny(v, `\.:`)+1:]), "")

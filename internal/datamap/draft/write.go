@@ -103,7 +103,7 @@ func write(d *drafter, o Options) []byte {
 	w.line(depth+1, "entities:", "")
 	for _, t := range d.tables {
 		if t.mapped {
-			w.entity(d, t, names, depth+2)
+			w.entity(t, names, depth+2)
 		}
 	}
 	return []byte(w.sb.String())
@@ -155,7 +155,7 @@ func (w *writer) ignored(d *drafter, depth int) {
 	}
 }
 
-func (w *writer) entity(d *drafter, t *table, names map[*table]string, depth int) {
+func (w *writer) entity(t *table, names map[*table]string, depth int) {
 	w.decide(depth, t.decide)
 	w.line(depth, quote(names[t])+":", "")
 	depth++
