@@ -396,3 +396,40 @@ func TestOneMembersPermanentFaultIsIsolated(t *testing.T) {
 	}
 	require.EqualValues(t, 3, deleted)
 }
+
+// One system drifts when another is done already: the request is reviewed again, and what was done stays counted.
+func TestDriftInTheSecondSystem(t *testing.T) {
+	t.Parallel()
+	h, x := shop(t, nil)
+	c := crm(t)
+	c.exec(`CREATE TABLE calls (id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, note TEXT); CREATE INDEX calls_contact ON calls (contact_id)`)
+	h.env["CRM"] = c.url
+	h.activate(shopMap + strings.Replace(secondSystem, "dsn: ${CRM}", "dsn: ${CRM}\n    batch: {window: 10m}", 1) + `
+      calls:
+        owned_by: {contact_id: contacts}
+        fields: {note: {category: user.content}}
+        erase: delete
+`)
+	r := h.file(dsr.Erasure, "ada@example.com")
+	h.drain()
+	h.approve(r.ID)
+	h.stepOnce()
+	require.Zero(t, x.count("SELECT count(*) FROM customers WHERE id = 1"))
+	c.exec("INSERT INTO calls VALUES (1, 1, 'rang')")
+	h.drain()
+	r = h.wants(r.ID, dsr.AwaitingReview)
+	require.Equal(t, "drift", r.Reason)
+	_, p := h.plan(r.ID)
+	for _, l := range p.Lines {
+		require.Equal(t, "crm", l.System)
+	}
+	_, err := h.Cancel(t.Context(), filer, r.ID, r.Version)
+	require.ErrorIs(t, err, is(dsr.CodeWrongState), "the shop is erased already")
+	h.approve(r.ID)
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
+	require.Equal(t, map[string]int64{
+		"crm.contacts.delete": 1, "crm.calls.delete": 1, "shop.customers.delete": 1, "shop.carts.delete": 2,
+		"shop.messages.delete": 1, "shop.messages.release": 1,
+	}, h.receipts(r.ID))
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
@@ -49,15 +50,29 @@ func (e *Engine) Cancel(ctx context.Context, a dsr.Actor, id string, version int
 				return err
 			}
 		}
-		for _, t := range f.tasks[r.ID] {
-			touched := t.State == dsr.TaskClaimed || t.State == dsr.TaskDone && t.Receipt != nil && len(t.Receipt.Lines) > 0
-			if t.Phase == dsr.PhaseVerify || t.Phase == dsr.PhaseErase && (touched || t.State == dsr.TaskFailed) ||
-				t.Phase == dsr.PhaseExport && t.State == dsr.TaskClaimed {
-				return &dsr.Error{Code: dsr.CodeWrongState, Msg: "the request is being carried out", Hint: "it can no longer be withdrawn"}
-			}
+		begun, err := f.begun(r)
+		if err != nil {
+			return err
+		}
+		if begun {
+			return &dsr.Error{Code: dsr.CodeWrongState, Msg: "the request is being carried out", Hint: "it can no longer be withdrawn"}
 		}
 		return f.c.end(f, r, m, dsr.Cancelled, "cancelled", nil)
 	})
+}
+
+// begun reports whether a Run has taken a Request on: a Task is claimed for it, or something was changed already, under
+// this Plan or one before it.
+func (f *flow) begun(r *dsr.Request) (bool, error) {
+	var ids []string
+	for _, t := range f.tasks[r.ID] {
+		if t.Phase == dsr.PhaseVerify || t.Run != "" && t.Phase != dsr.PhaseLocate {
+			return true, nil
+		}
+		ids = append(ids, t.ID)
+	}
+	tallies, err := f.c.tx.TalliesOf(ids...)
+	return slices.ContainsFunc(tallies, func(t connectors.Tally) bool { return t.Method != dsr.Export }), err
 }
 
 // Extend takes the two further months of Art. 12(3). The subject must be told before the first due date.
