@@ -25,7 +25,7 @@ that the timeline says who decided, and whoever filed a request cannot approve i
 	group(c)
 	serverFlags(c)
 	c.AddCommand(
-		newRequestNewCommand(), newRequestListCommand(), newRequestShowCommand(), newRequestWatchCommand(),
+		newRequestNewCommand(), newRequestListCommand(), newRequestFindCommand(), newRequestShowCommand(), newRequestWatchCommand(),
 		newRequestApproveCommand(), newRequestDownloadCommand(),
 	)
 	c.AddCommand(newDecisionCommands()...)
@@ -179,10 +179,7 @@ func newRequestListCommand() *cobra.Command {
 				}
 			}
 			return show(c, found, func(w io.Writer) {
-				row(w, "DUE", "REQUEST", "KIND", "STATE", "FILED BY", "REASON")
-				for _, r := range found {
-					row(w, r.Clock.Due, r.Id, r.Kind, r.State, r.FiledBy, given(r.Reason))
-				}
+				writeRequests(w, found)
 				if given(params.Cursor) != "" {
 					fmt.Fprintln(w, "There are more: --all")
 				}
@@ -193,6 +190,46 @@ func newRequestListCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&states, "state", nil, "only this state; may be given several times")
 	c.Flags().StringVar(&tenant, "tenant", "", "only this tenant's")
 	c.Flags().BoolVar(&all, "all", false, "every page, not only the first")
+	return c
+}
+
+func writeRequests(w io.Writer, rs []client.Request) {
+	row(w, "DUE", "REQUEST", "KIND", "STATE", "FILED BY", "REASON")
+	for _, r := range rs {
+		row(w, r.Clock.Due, r.Id, r.Kind, r.State, r.FiledBy, given(r.Reason))
+	}
+}
+
+func newRequestFindCommand() *cobra.Command {
+	var tenant string
+	c := &cobra.Command{
+		Use:     "find",
+		Short:   "Find the requests of one person by an exact identifier",
+		Example: "  lethe request find --email - < address.txt",
+		Args:    exactArgs(0),
+	}
+	identifiers := identifierFlags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		ids, err := identifiers(c.InOrStdin())
+		if err != nil {
+			return err
+		}
+		if len(ids) != 1 {
+			return usageError{errors.New("name one identifier")}
+		}
+		api, err := connect(c)
+		if err != nil {
+			return err
+		}
+		found, err := client.Read[client.RequestPage](api.SearchRequests(c.Context(), client.Search{
+			Identifier: ids[0], Tenant: optional(tenant),
+		}))
+		if err != nil {
+			return err
+		}
+		return show(c, found.Requests, func(w io.Writer) { writeRequests(w, found.Requests) })
+	}
+	c.Flags().StringVar(&tenant, "tenant", "", "the controller on whose behalf data is held, where the map has tenants")
 	return c
 }
 

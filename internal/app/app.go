@@ -51,7 +51,7 @@ type Options struct {
 type App struct {
 	o       Options
 	log     *slog.Logger
-	lock    *os.File // of the embedded database; nil on PostgreSQL
+	unlock  func() error // of the embedded database; nil on PostgreSQL
 	store   *store.Store
 	engine  *engine.Engine
 	guard   *auth.Guard
@@ -98,7 +98,7 @@ func (a *App) wire(ctx context.Context) error {
 	}
 	var err error
 	if c.Embedded() {
-		if a.lock, err = lock(filepath.Join(c.Data, "lethe.lock")); err != nil {
+		if a.unlock, err = lock(filepath.Join(c.Data, "lethe.lock")); err != nil {
 			return err
 		}
 	}
@@ -358,8 +358,8 @@ func (a *App) release() error {
 	if a.store != nil {
 		errs = append(errs, a.store.Close())
 	}
-	if a.lock != nil {
-		errs = append(errs, a.lock.Close())
+	if a.unlock != nil {
+		errs = append(errs, a.unlock())
 	}
 	return errors.Join(errs...)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
-// lock holds a file for this process until it is closed; the system lets go of it when the process dies.
-func lock(path string) (*os.File, error) {
+// lock holds a file for this process until unlock is called; the system lets go of it when the process dies.
+func lock(path string) (unlock func() error, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -25,5 +25,8 @@ func lock(path string) (*os.File, error) {
 		}
 		return nil, errors.Join(err, f.Close())
 	}
-	return f, nil
+	return func() error {
+		// Closing alone would not do while a child process, just forked, still has the file.
+		return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,8 +22,11 @@ import (
 func TestTheDemoLeavesNothingOfTheSubject(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var out, log bytes.Buffer
-	require.NoError(t, demo.Run(t.Context(), demo.Options{Dir: dir, Exit: true, JSON: true, Out: &out, Log: &log}), &log)
+	var out, log, debug bytes.Buffer
+	require.NoError(t, demo.Run(t.Context(), demo.Options{
+		Dir: dir, Exit: true, JSON: true, Out: &out, Log: &log,
+		Logger: slog.New(slog.NewJSONHandler(&debug, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}), &log)
 
 	var result demo.Result
 	require.NoError(t, json.Unmarshal(out.Bytes(), &result))
@@ -34,6 +38,11 @@ func TestTheDemoLeavesNothingOfTheSubject(t *testing.T) {
 	require.Positive(t, result.Erasure.Kept)
 	require.Equal(t, result.Erasure.Found, result.Erasure.Deleted+result.Erasure.Pseudonymized+result.Erasure.Kept)
 	require.Contains(t, log.String(), "newsletter_signups", "check reports the table that the map forgot")
+
+	require.Contains(t, debug.String(), "/v1/requests", "the log was written")
+	for _, trace := range demo.SubjectTraces() {
+		require.NotContains(t, strings.ToLower(debug.String()), strings.ToLower(trace))
+	}
 
 	// Everything that is left, byte by byte, without Lethe: its own databases and files, too.
 	var files []string

@@ -1,5 +1,5 @@
-// Package e2e runs the binary as a user does: each script in testdata is a session on a shell. Scripts in both run
-// with control plane and target on SQLite and on PostgreSQL.
+// Package e2e runs the binary as a user does: each script in testdata is a session on a shell. Scripts in all run
+// with the target on each database that Lethe knows.
 package e2e_test
 
 import (
@@ -41,14 +41,16 @@ func binary(t *testing.T) string {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	bin := binary(t)
+	type fresh func(testing.TB) string // a database
 	for _, set := range []struct {
-		name, dir string
-		fresh     func(testing.TB) string // a database
+		name, dir       string
+		control, target fresh
 	}{
-		{"SQLite", "testdata/both", dbtest.SQLite},
-		{"PostgreSQL", "testdata/both", dbtest.Postgres},
-		{"embedded", "testdata/embedded", dbtest.SQLite},
-		{"split", "testdata/postgres", dbtest.Postgres},
+		{"SQLite", "testdata/all", dbtest.SQLite, dbtest.SQLite},
+		{"PostgreSQL", "testdata/all", dbtest.Postgres, dbtest.Postgres},
+		{"MariaDB", "testdata/all", dbtest.SQLite, dbtest.MariaDB},
+		{"embedded", "testdata/embedded", dbtest.SQLite, dbtest.SQLite},
+		{"split", "testdata/postgres", dbtest.Postgres, dbtest.Postgres},
 	} {
 		t.Run(set.name, func(t *testing.T) {
 			t.Parallel()
@@ -61,10 +63,13 @@ func TestScripts(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					target := set.fresh(t)
+					target := set.target(t)
 					kind, _, _ := strings.Cut(target, ":")
+					if kind == "mysql" { // the scheme of both
+						kind = "mariadb"
+					}
 					e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
-					e.Setenv("CONTROL", set.fresh(t))
+					e.Setenv("CONTROL", set.control(t))
 					e.Setenv("TARGET", target)
 					e.Setenv("KIND", kind)
 					e.Setenv("LETHE_LISTEN", "127.0.0.1:"+strconv.Itoa(port))
@@ -141,6 +146,8 @@ func runSQL(ts *testscript.TestScript, _ bool, args []string) {
 	driver, dsn := "pgx", ts.Getenv("TARGET")
 	if path, ok := strings.CutPrefix(dsn, "sqlite://"); ok {
 		driver, dsn = "sqlite", "file:"+path+"?_pragma=foreign_keys(1)"
+	} else if strings.HasPrefix(dsn, "mysql://") {
+		driver, dsn = "mysql", dbtest.MySQLDSN(dsn)
 	}
 	db, err := sql.Open(driver, dsn)
 	ts.Check(err)
