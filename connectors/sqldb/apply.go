@@ -77,6 +77,10 @@ func (d *DB) change(c change) (*call, error) {
 	switch {
 	case c.limit > 0 && d.dialect.name == mariadb:
 		where(s.add("DELETE FROM ", c.e.from, " WHERE "), "").add(" LIMIT ").arg(c.limit)
+	case c.limit > 0 && d.dialect.arrays && len(c.e.key) == 1: // by an array: the rows are found through their key's index
+		key := c.e.key[0].quoted
+		where(s.add("DELETE FROM ", c.e.from, " WHERE ", key, " = ANY(ARRAY(SELECT ", key, " FROM ", c.e.from, " WHERE "), "")
+		s.add(" LIMIT ").arg(c.limit).add(d.dialect.forUpdate(true), "))")
 	case c.limit > 0:
 		s.add("DELETE FROM ", c.e.from, " WHERE (").names("", c.e.key).add(") IN (SELECT ").names("", c.e.key)
 		where(s.add(" FROM ", c.e.from, " WHERE "), "").add(" LIMIT ").arg(c.limit)

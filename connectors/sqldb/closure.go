@@ -415,9 +415,12 @@ func (c *closure) loadMembers(ctx context.Context, touched []*node) error {
 	want := map[*tie]map[string][]*node{}
 	keys := map[*tie][]key{}
 	for _, n := range touched {
+		if n.doomed {
+			continue
+		}
 		for _, t := range n.e.members {
 			k := n.at(t.parentPos)
-			if !k.complete() || n.doomed {
+			if !k.complete() {
 				continue
 			}
 			id := refID(t.refs, k)
@@ -459,6 +462,22 @@ func (c *closure) loadMembers(ctx context.Context, touched []*node) error {
 		}
 	}
 	return c.s.run(ctx, calls...)
+}
+
+// refreshMembers reads the memberships of targets again, of doomed ones, too.
+func (c *closure) refreshMembers(ctx context.Context, nodes []*node) error {
+	var doomed []*node
+	for _, n := range nodes {
+		if len(n.e.members) > 0 && n.doomed {
+			doomed = append(doomed, n)
+			n.doomed = false
+		}
+	}
+	err := c.loadMembers(ctx, nodes)
+	for _, n := range doomed {
+		n.doomed = true
+	}
+	return err
 }
 
 // nodeIn returns a row's node in the world of another one.

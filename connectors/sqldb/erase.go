@@ -33,7 +33,8 @@ const (
 	subjectsPerTx     = 25
 	subjectsPerSearch = 50 // of free text, in one pass
 	mentionPage       = 500
-	attempts          = 5 // of one transaction that loses races
+	leafPageTime      = 80 * time.Millisecond // what a page of a leaf's rows aims at
+	attempts          = 5                     // of one transaction that loses races
 )
 
 // checkpoint is what Erase resumes from. Subjects are worked in the order of their tenant and Ref.
@@ -515,7 +516,7 @@ func (e *erasure) group(ctx context.Context, start, end int) error {
 		return err
 	}
 	c.counting = leavesTotal
-	if end-start > 1 {
+	if end-start > 1 && e.d.dialect.name != postgres { // PostgreSQL's DELETE says how many rows each parent had
 		c.counting = leavesByParent
 	}
 	if err := c.run(ctx); err != nil {

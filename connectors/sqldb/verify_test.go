@@ -48,7 +48,7 @@ INSERT INTO visits VALUES (1, '{"by": "anna@example.com"}');
 		"a child of the old key": {"INSERT INTO orders VALUES (99, 1, 'late')", "orders", ""},
 		"a grandchild":           {"INSERT INTO order_lines VALUES (999, 10, 'late')", "order_lines", ""},
 		"a shared row":           {"INSERT INTO messages VALUES (99, 1, NULL, 'late')", "messages", ""},
-		"a released reference":   {"UPDATE messages SET sender_id = 1 WHERE id = 1", "messages", ""},
+		"a released reference":   {"UPDATE messages SET sender_id = 1 WHERE id = 1", "messages", "sender_id"},
 		"free text":              {"INSERT INTO messages VALUES (99, 2, 2, 'cc: Anna@Example.com;')", "messages", "body"},
 		"a masked field":         {"UPDATE invoices SET memo = 'Anna again'", "invoices", "memo"},
 		"a document":             {`INSERT INTO visits VALUES (2, '["x", {"who": "Anna@example.com"}]')`, "visits", "data"},

@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -328,6 +329,9 @@ func (e *erasure) heavy(ctx context.Context, at int) error {
 	if err := e.spool(ctx, c); err != nil {
 		return err
 	}
+	if err := e.spoolShared(ctx, c); err != nil {
+		return err
+	}
 	if !e.cp.Heavy {
 		e.cp.Heavy, e.dirty = true, true
 		if err := e.save(ctx); err != nil {
@@ -410,6 +414,32 @@ func (e *erasure) heavy(ctx context.Context, at int) error {
 	return e.last(ctx, at, c)
 }
 
+// spoolShared remembers targets that somebody else's membership still owns. By the last transaction that membership may
+// be gone as well, and with the subject's own nothing would lead to the target.
+func (e *erasure) spoolShared(ctx context.Context, c *closure) error {
+	for _, en := range c.m.entities {
+		if len(en.members) == 0 {
+			continue
+		}
+		var keys []connectors.Key
+		for _, n := range c.nodes[en] {
+			if n.touched && !n.doomed {
+				keys = append(keys, spoolKey(n.key()))
+			}
+		}
+		slices.Sort(keys)
+		for page := range slices.Chunk(keys, 1000) {
+			if err := e.job.Journal.Spool(ctx, c.batch[0].Ref, en.sharedName(), page); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sharedName is what the journal calls rows that others own, too.
+func (e *entity) sharedName() string { return e.Name + "?" }
+
 // last closes a heavy subject: what is left, usually its own row, in one transaction with a closure of its own, so
 // that rows that were added meanwhile go too.
 func (e *erasure) last(ctx context.Context, at int, before *closure) error {
@@ -454,19 +484,21 @@ func (e *erasure) resume(ctx context.Context, c *closure) error {
 			continue
 		}
 		var keys []key
-		err := e.job.Journal.Each(ctx, en.Name, func(subject string, page []connectors.Key) error {
-			if subject != c.batch[0].Ref {
-				return nil
-			}
-			for _, k := range page {
-				if parsed, ok := parseKey(k); ok && len(parsed) == len(en.key) {
-					keys = append(keys, parsed)
+		for _, name := range []string{en.Name, en.sharedName()} {
+			err := e.job.Journal.Each(ctx, name, func(subject string, page []connectors.Key) error {
+				if subject != c.batch[0].Ref {
+					return nil
 				}
+				for _, k := range page {
+					if parsed, ok := parseKey(k); ok && len(parsed) == len(en.key) {
+						keys = append(keys, parsed)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
 		var touched []*node
 		var calls []*call
@@ -532,7 +564,18 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkp
 	if err := tx.run(ctx, calls...); err != nil {
 		return err
 	}
-	if err := c.askExistence(ctx, page); err != nil {
+	// Owners and memberships may have gone since the closure was read: the decision is taken again under the lock.
+	c.exists = map[*tie]map[string]bool{}
+	if err := c.refreshMembers(ctx, page); err != nil {
+		return err
+	}
+	ask := slices.Clone(page)
+	for _, n := range page {
+		for _, t := range n.e.members {
+			ask = append(ask, c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}]...)
+		}
+	}
+	if err := c.askExistence(ctx, ask); err != nil {
 		return err
 	}
 	var nodes []*node
@@ -540,8 +583,12 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkp
 		if !present[n.key().id()] {
 			continue
 		}
-		if n.doomed && !c.isDoomed(n) {
-			continue // it was given to someone who lives; the last transaction looks again
+		if n.action == dsr.Release && !c.leaving(n) {
+			continue // it was given away
+		}
+		if (n.doomed || n.action == dsr.Release) && n.doomed != c.isDoomed(n) {
+			// It was given to someone who lives, or nobody else owns it any more. What it owns in turn must be read again.
+			return transient("another transaction changed who owns a row", number{"lethe", "40001"})
 		}
 		nodes = append(nodes, n)
 	}
@@ -563,12 +610,14 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkp
 // leafPages deletes a leaf's rows through their parents, so many in a transaction.
 func (e *erasure) leafPages(ctx context.Context, c *closure, en *entity, here *checkpointPosition) error {
 	parents, _ := c.leafParents(en)
+	size := e.d.txRows
 	for chunk := range slices.Chunk(parents, e.d.dialect.keysPerStatement) {
 		for {
 			var n int64
+			began := time.Now()
 			err := e.retry(ctx, func() error {
 				var err error
-				n, err = e.leafPage(ctx, c, en, here, chunk)
+				n, err = e.leafPage(ctx, c, en, here, chunk, size)
 				return err
 			})
 			if err != nil {
@@ -577,15 +626,21 @@ func (e *erasure) leafPages(ctx context.Context, c *closure, en *entity, here *c
 			if err := e.yield(); err != nil {
 				return err
 			}
-			if n < int64(e.d.txRows) {
+			if n < int64(size) {
 				break
+			}
+			switch took := time.Since(began); { // rows of a leaf block nobody: pages may grow while they are quick
+			case took < leafPageTime/2:
+				size = min(2*size, 4*e.d.txRows)
+			case took > 2*leafPageTime:
+				size = max(size/2, e.d.txRows/4, 1)
 			}
 		}
 	}
 	return nil
 }
 
-func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here *checkpointPosition, parents []key) (int64, error) {
+func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here *checkpointPosition, parents []key, size int) (int64, error) {
 	tx, err := e.d.begin(ctx)
 	if err != nil {
 		return 0, err
@@ -594,7 +649,7 @@ func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here *ch
 	w := &work{e: e, c: c, tx: tx, tenant: c.tenant}
 	ch := change{e: en, tenant: c.tenant, where: childrenOf(en.owners[0], parents)}
 	if !en.keyless {
-		ch.limit = e.d.txRows
+		ch.limit = size
 	}
 	cl, err := e.d.change(ch)
 	if err != nil {
