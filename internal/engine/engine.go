@@ -272,4 +272,6 @@ func (p *Policy) fill() {
 	p.CountSlack = cmp.Or(p.CountSlack, 100)
 }
 
-func (e *Engine) now() time.Time { return e.c.Time.Now() }
+// now is the time to the microsecond, which is what databases keep: what is answered first and what is read later are
+// the same.
+func (e *Engine) now() time.Time { return e.c.Time.Now().Truncate(time.Microsecond) }

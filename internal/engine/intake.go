@@ -70,11 +70,7 @@ func (e *Engine) File(ctx context.Context, a dsr.Actor, n NewRequest) (*dsr.Requ
 		}
 		if len(open) > 0 {
 			if !n.Duplicate {
-				return &dsr.Error{
-					Code: dsr.CodeDuplicate, Field: "identifiers",
-					Msg:  "an open request of this kind for this subject exists: " + open[0],
-					Hint: "follow that request, or file this one as a duplicate of it",
-				}
+				return duplicate(c.tx, a, open[0])
 			}
 			fresh.Duplicate = open[0]
 			filed["duplicate"] = open[0]
@@ -211,4 +207,20 @@ func code(s string) string {
 		}
 	}
 	return s
+}
+
+// duplicate refuses a second Request of one subject. It names the first one only to whoever may see it.
+func duplicate(tx Tx, a dsr.Actor, id string) error {
+	first, err := tx.Request(id)
+	if err != nil {
+		return err
+	}
+	msg := "an open request of this kind for this subject exists"
+	if visible(a, first) {
+		msg += ": " + id
+	}
+	return &dsr.Error{
+		Code: dsr.CodeDuplicate, Field: "identifiers", Msg: msg,
+		Hint: "follow that request, or file this one as a duplicate of it",
+	}
 }

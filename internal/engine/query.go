@@ -58,6 +58,11 @@ func (e *Engine) List(ctx context.Context, a dsr.Actor, f Filter) ([]*dsr.Reques
 		if err != nil {
 			return nil, "", err
 		}
+		if m.Tenants != "" && f.Tenant == "" { // commitments are made per tenant: none would match
+			return nil, "", &dsr.Error{
+				Code: dsr.CodeInvalid, Field: "tenant", Msg: "is needed to search by an identifier", Hint: "name the tenant",
+			}
+		}
 		ids, err := e.normaliseAll(m, []RawIdentifier{*f.Identifier})
 		if err != nil {
 			return nil, "", err
