@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,8 +97,45 @@ func (d *DB) modelOf(ctx context.Context) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.foldColumns(ctx); err != nil {
+		return nil, classify(d.dialect, err)
+	}
 	d.model = m
 	return m, nil
+}
+
+// foldColumns finds out which text columns of MariaDB compare without regard to case: their indexes serve e-mail
+// addresses as they are.
+func (m *model) foldColumns(ctx context.Context) error {
+	if m.d.dialect.name != mariadb {
+		return nil
+	}
+	in := "DATABASE()"
+	var args []any
+	for _, s := range m.d.schemas() {
+		in += ", ?"
+		args = append(args, s)
+	}
+	folds := map[[3]string]bool{}
+	err := each(ctx, m.d.SQL, `SELECT CASE WHEN table_schema = DATABASE() THEN '' ELSE table_schema END, table_name, column_name
+FROM information_schema.columns WHERE collation_name LIKE '%\_ci' AND table_schema IN (`+in+")", args, func(rows *sql.Rows) error {
+		var k [3]string
+		if err := rows.Scan(&k[0], &k[1], &k[2]); err != nil {
+			return err
+		}
+		folds[k] = true
+		return nil
+	})
+	for _, e := range m.entities {
+		schema, table := "", e.table.Name
+		if s, rest, ok := strings.Cut(table, "."); ok {
+			schema, table = s, rest
+		}
+		for name, c := range e.columns {
+			c.folds = folds[[3]string{schema, table, name}]
+		}
+	}
+	return err
 }
 
 func (d *DB) readCatalogue(ctx context.Context) (*catalogue, error) {

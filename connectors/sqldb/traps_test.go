@@ -295,6 +295,25 @@ INSERT INTO "CRM"."Order Table" VALUES (1, 'anna@example.com'), (2, 'bo@example.
 		want:     map[string][]string{`SELECT "Select" FROM "CRM"."Order Table"`: {"2"}},
 	},
 	{
+		name: "a collation that ignores case and accents does not make two people one", only: "mariadb",
+		script: `
+CREATE TABLE people (id VARCHAR(20) PRIMARY KEY, email VARCHAR(100), KEY (email)) COLLATE utf8mb4_general_ci;
+CREATE TABLE notes (id BIGINT PRIMARY KEY, person_id VARCHAR(20), KEY (person_id)) COLLATE utf8mb4_general_ci;
+CREATE TABLE logins (id BIGINT PRIMARY KEY, who VARCHAR(20)) COLLATE utf8mb4_general_ci;
+INSERT INTO people VALUES ('AbC', 'JOSE@example.com'), ('xyz', 'josé@example.com');
+INSERT INTO notes VALUES (1, 'abc'), (2, 'ABC'), (3, 'xyz');
+INSERT INTO logins VALUES (1, 'AbC'), (2, 'aBc');
+`,
+		entities: []connectors.Entity{
+			people, {Name: "notes", OwnedBy: []connectors.Owner{owner("person_id", "people")}},
+			{Name: "logins", Fields: []connectors.Field{idField("who", "user_id")}},
+		},
+		subject: subject("s", "email", "jose@example.com", "user_id", "AbC"),
+		want: map[string][]string{
+			"SELECT id FROM people": {"xyz"}, "SELECT id FROM notes": {"3"}, "SELECT id FROM logins": {"2"},
+		},
+	},
+	{
 		name: "enum, array and inet columns", only: "postgres",
 		script: `
 CREATE TYPE who AS ENUM ('anna', 'bo');
