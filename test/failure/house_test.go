@@ -315,6 +315,8 @@ art15:
   transfers: {not_applicable: true}
 identifiers:
   email: {kind: email}
+deletion_classes:
+  accounting: {period: P7Y, from: end_of_calendar_year}
 systems:
   desk:
     connector: %s
@@ -325,6 +327,7 @@ systems:
         subject: true
         fields: {email: {identifier: email}, name: {category: user.name}}
         erase: delete
+        anchor: {email: random, name: "Former customer"}
       tickets: {owned_by: {customer_id: customers}, fields: {title: {category: user.content}}, erase: delete}
       notes: {owned_by: {customer_id: customers}, %s}
 `, w.name, notes)
