@@ -334,20 +334,23 @@ func (a *App) Guard() *auth.Guard { return a.guard }
 // Engine carries out the use cases.
 func (a *App) Engine() *engine.Engine { return a.engine }
 
-// Stop takes no new work, lets running calls and slices end, and releases everything. It returns early when ctx ends.
+// Stop takes no new work, lets running calls and slices end side by side, and releases everything. It returns early
+// when ctx ends.
 func (a *App) Stop(ctx context.Context) error {
-	var errs []error
+	var calls, work error
+	var both sync.WaitGroup
 	if a.server != nil {
-		errs = append(errs, a.server.Shutdown(ctx))
+		both.Go(func() { calls = a.server.Shutdown(ctx) })
 	}
 	if a.runner != nil {
-		errs = append(errs, a.runner.Stop(ctx))
+		both.Go(func() { work = a.runner.Stop(ctx) })
 	}
+	both.Wait()
 	if a.cancel != nil {
 		a.cancel()
 	}
 	a.background.Wait()
-	return errors.Join(append(errs, a.release())...)
+	return errors.Join(calls, work, a.release())
 }
 
 func (a *App) release() error {

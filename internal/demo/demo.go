@@ -21,7 +21,7 @@ import (
 
 // Options are what the demo was told.
 type Options struct {
-	Dir    string // where files go; empty is a temporary folder that is removed at the end
+	Dir    string // where files go; empty is a temporary folder, which is removed at the end but with Exit
 	Exit   bool   // end instead of serving on
 	JSON   bool   // print one object on Out, and the rest on Log
 	Listen string // address of the API; empty is a free loopback port
@@ -86,7 +86,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		if d.dir, err = os.MkdirTemp("", "lethe-demo-"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+		if !o.Exit { // else somebody wants to look at what was printed
+			defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+		}
 	}
 	if d.dir, err = filepath.Abs(d.dir); err != nil {
 		return err
@@ -124,6 +126,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return errors.New("the demo's requests did not end as they should")
 	}
 	if o.Exit {
+		d.say("The files are in %s.\n", d.dir)
 		return nil
 	}
 	d.tryThis(a.URL())

@@ -34,6 +34,7 @@ func TestTheDemoLeavesNothingOfTheSubject(t *testing.T) {
 	require.Equal(t, client.StateCompletedWithExceptions, result.Erasure.State)
 	require.Equal(t, []string{"analytics", "helpdesk"}, result.Erasure.Systems)
 	require.Zero(t, result.Erasure.Residue)
+	require.Less(t, result.Seconds, 10.0)
 	require.Positive(t, result.Erasure.Deleted)
 	require.Positive(t, result.Erasure.Kept)
 	require.Equal(t, result.Erasure.Found, result.Erasure.Deleted+result.Erasure.Pseudonymized+result.Erasure.Kept)

@@ -114,15 +114,24 @@ func (d *demo) progress(ctx context.Context, id string, seen int64) (*client.Req
 	}
 	for _, e := range page.Events {
 		seen = e.Id
-		var detail []string
-		for _, k := range slices.Sorted(maps.Keys(e.Detail)) {
-			if v := e.Detail[k]; len(v) <= 40 { // hashes say nothing to a reader
-				detail = append(detail, k+"="+v)
-			}
-		}
-		d.say("   %s  %-8s  %-20s %s\n", e.At.Format("15:04:05.000"), e.Actor, e.Type, strings.Join(detail, " "))
+		d.say("   %s  %-8s  %-18s%s\n", e.At.Format("15:04:05.000"), e.Actor, e.Type, detailText(e))
 	}
 	return r, seen, nil
+}
+
+// detailText is what a reader wants of an event: the counts of a System, not hashes, and not the sum at the end, which
+// is printed in words.
+func detailText(e client.Event) string {
+	if given(e.To) != given(e.From) && client.State(given(e.To)).Final() {
+		return ""
+	}
+	s := ""
+	for _, k := range slices.Sorted(maps.Keys(e.Detail)) {
+		if v := e.Detail[k]; len(v) <= 20 && k != "by" && k != "round" {
+			s += "  " + k + "=" + v
+		}
+	}
+	return s
 }
 
 func (d *demo) approve(ctx context.Context, c *carried) error {
