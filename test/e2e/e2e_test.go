@@ -24,12 +24,21 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	_ "github.com/lethe-gdpr/lethe/client" // like app and demo: the binary's parts, so that a change of one runs this test again
+	_ "github.com/lethe-gdpr/lethe/internal/app"
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
+	_ "github.com/lethe-gdpr/lethe/internal/demo"
 )
 
 // binary is lethe as it is shipped: static.
 func binary(t *testing.T) string {
 	t.Helper()
+	sources, err := filepath.Glob("../../cmd/lethe/*.go")
+	require.NoError(t, err)
+	for _, s := range sources { // go test runs a cached test again when a file that it read has changed
+		_, err := os.ReadFile(s)
+		require.NoError(t, err)
+	}
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "lethe"), "../../cmd/lethe")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
