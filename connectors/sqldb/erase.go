@@ -296,12 +296,14 @@ func (e *erasure) subjects(ctx context.Context) error {
 			single = end
 		case errors.As(err, &tooLarge):
 			if err := e.retry(ctx, func() error { return e.heavy(ctx, start) }); err != nil {
-				if !connectors.IsPermanent(err) {
+				if !connectors.IsPermanent(err) || everyones(err) {
 					return err
 				}
 				e.fail(e.batch[start], err)
 				e.position(checkpointPosition{Next: start + 1})
 			}
+		case everyones(err):
+			return err
 		case (connectors.IsPermanent(err) || errors.As(err, &split)) && end-start > 1:
 			single = end
 		case connectors.IsPermanent(err):
@@ -312,6 +314,15 @@ func (e *erasure) subjects(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// everyones reports whether a permanent fault is the system's and not one subject's: mended, the same Run goes on.
+func everyones(err error) bool {
+	switch dsr.CodeOf(err) {
+	case CodePermission, CodeSchema, CodeSignIn:
+		return connectors.IsPermanent(err)
+	}
+	return false
 }
 
 // retry runs a transaction again that lost a deadlock or a race.

@@ -305,7 +305,8 @@ INSERT INTO notes VALUES (1, 'abc'), (2, 'ABC'), (3, 'xyz');
 INSERT INTO logins VALUES (1, 'AbC'), (2, 'aBc');
 `,
 		entities: []connectors.Entity{
-			people, {Name: "notes", OwnedBy: []connectors.Owner{owner("person_id", "people")}},
+			people,
+			{Name: "notes", OwnedBy: []connectors.Owner{owner("person_id", "people")}},
 			{Name: "logins", Fields: []connectors.Field{idField("who", "user_id")}},
 		},
 		subject: subject("s", "email", "jose@example.com", "user_id", "AbC"),
