@@ -54,6 +54,7 @@ type options struct {
 	auto     bool // erasures are approved by policy
 	step     func(run, name string)
 	moved    func(from, to dsr.State) // after a Request's change of state is committed
+	worked   func(done dsr.Phase)     // after a run is committed
 	retries  *atomic.Int64            // counts pauses after a fault
 	idle     bool                     // works no jobs
 }
@@ -98,7 +99,7 @@ func open(t *testing.T, o options) *house {
 	h := &house{store: s}
 	h.engine, err = engine.New(engine.Config{
 		Store: s, Cipher: held, Committer: held, Pseudonyms: held, Packager: packages, Kinds: sqldb.Kinds(), Getenv: env,
-		Time: o.clock, Logger: log, Policy: policy, Step: o.step, Metrics: transitions{o.moved},
+		Time: o.clock, Logger: log, Policy: policy, Step: o.step, Metrics: reports{o.moved, o.worked},
 		Decorate: func(_ *connectors.System, c connectors.Connector) connectors.Connector {
 			return connectors.Retry(c, connectors.DefaultBackoff)
 		},
@@ -181,17 +182,25 @@ func (c counting) Handle(_ context.Context, r slog.Record) error {
 func (c counting) WithAttrs([]slog.Attr) slog.Handler { return c }
 func (c counting) WithGroup(string) slog.Handler      { return c }
 
-// transitions tells a test of every change of state.
-type transitions struct{ moved func(from, to dsr.State) }
+// reports tells a test of every change of state and of every run that is done.
+type reports struct {
+	moved  func(from, to dsr.State)
+	worked func(done dsr.Phase)
+}
 
-func (m transitions) Transition(_ dsr.Kind, from, to dsr.State) {
+func (m reports) Transition(_ dsr.Kind, from, to dsr.State) {
 	if m.moved != nil {
 		m.moved(from, to)
 	}
 }
-func (transitions) Finished(dsr.Kind, dsr.State, time.Duration)          {}
-func (transitions) RunDone(string, dsr.Phase, int, time.Duration)        {}
-func (transitions) TaskFailed(system string, _ dsr.Phase, reason string) {}
+
+func (m reports) RunDone(_ string, phase dsr.Phase, _ int, _ time.Duration) {
+	if m.worked != nil {
+		m.worked(phase)
+	}
+}
+func (reports) Finished(dsr.Kind, dsr.State, time.Duration) {}
+func (reports) TaskFailed(string, dsr.Phase, string)        {}
 
 // backend is one of the databases that a target may be.
 type backend struct {
