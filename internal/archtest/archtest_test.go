@@ -61,7 +61,7 @@ var table = []struct {
 	},
 	{pkg: "jobs", may: []string{"dsr", "retention", "internal/engine"}},
 	{pkg: "api/...", may: []string{"dsr", "retention", "connectors", "internal/engine", "internal/auth", "api/gen"}},
-	{pkg: "internal/config", may: []string{"dsr"}, only: "internal/app internal/demo cmd/lethe"},
+	{pkg: "internal/config", may: []string{"dsr"}, only: "internal/app internal/demo cmd/lethe bench/..."},
 	{pkg: "internal/telemetry", may: []string{"dsr", "internal/engine"}},
 	{pkg: "internal/app", may: anything, only: "cmd/lethe internal/demo bench/..."},
 	{pkg: "internal/demo", may: anything, only: "cmd/lethe"},
