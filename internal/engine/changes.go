@@ -141,8 +141,12 @@ func (c *changes) task(t *dsr.Task) {
 	}
 }
 
-// pend makes a Task wait for a Run of its phase, and nudges one.
+// pend makes a Task wait for a Run of its phase, and nudges one. What is due at once carries no time, so that it is due
+// for a machine whose clock is behind this one's too, or after this one's is set back.
 func (c *changes) pend(t *dsr.Task, phase dsr.Phase, notBefore time.Time) {
+	if !notBefore.After(c.now) {
+		notBefore = time.Time{}
+	}
 	t.Phase, t.State, t.Run, t.Reason, t.Hint, t.NotBefore = phase, dsr.TaskPending, "", "", "", notBefore
 	c.task(t)
 	c.enqueue(Gather{System: t.System, Phase: phase}, notBefore)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,7 +116,7 @@ func (c *connection) check(ctx context.Context, now func() time.Time, ttl time.D
 	c.checking.Lock()
 	defer c.checking.Unlock()
 	stops := func(f connectors.Finding) bool { return f.Severity == connectors.Error }
-	if at := now(); !c.checked.IsZero() && at.Sub(c.checked) < ttl && !slices.ContainsFunc(c.findings, stops) {
+	if at := now(); !c.checked.IsZero() && at.Sub(c.checked).Abs() < ttl && !slices.ContainsFunc(c.findings, stops) {
 		return c.findings, c.checked, nil
 	}
 	found, err := c.connector.Check(ctx)
@@ -126,21 +127,36 @@ func (c *connection) check(ctx context.Context, now func() time.Time, ttl time.D
 	return found, c.checked, nil
 }
 
-// sound is check for work: an Error among the findings is a permanent fault that names the first one. Findings name
-// tables and columns, never values.
+// sound is check for work: an Error among the findings is a permanent fault that names the first one and the codes of
+// the others, so that whoever reads it sees all that has to be settled. Findings name tables and columns, never values.
 func (e *Engine) sound(ctx context.Context, c *connection) error {
 	found, _, err := c.check(ctx, e.now, e.c.Policy.FindingsTTL)
 	if err != nil {
 		return err
 	}
-	for _, f := range found {
-		if f.Severity == connectors.Error {
-			at := f.Entity
-			if f.Field != "" {
-				at += "." + f.Field
-			}
-			return connectors.Permanent(dsr.Code("check-"+f.Code), at+": "+f.Message, f.Hint, nil)
+	var first *connectors.Finding
+	var others []string
+	for i, f := range found {
+		switch {
+		case f.Severity != connectors.Error:
+		case first == nil:
+			first = &found[i]
+		case !slices.Contains(others, f.Code):
+			others = append(others, f.Code)
 		}
 	}
-	return nil
+	if first == nil {
+		return nil
+	}
+	at, hint := first.Entity, first.Hint
+	if first.Field != "" {
+		at += "." + first.Field
+	}
+	if at != "" { // settings are the whole System's
+		at += ": "
+	}
+	if len(others) > 0 {
+		hint += " There is more to settle (" + strings.Join(others, ", ") + "); `lethe check` lists it."
+	}
+	return connectors.Permanent(dsr.Code("check-"+first.Code), at+first.Message, hint, nil)
 }
