@@ -530,18 +530,9 @@ func TestSameInEverySizeAndOrder(t *testing.T) {
 			w.log(rt, erased)
 			want, _ := w.expected(erased)
 			rows, subjects := rapid.IntRange(1, 3).Draw(rt, "rows"), rapid.IntRange(1, 3).Draw(rt, "subjects")
+			order := rapid.Permutation(erased).Draw(rt, "order")
 			defer w.drop(f)
-			for name, run := range map[string]func(db *sqldb.DB){
-				"small transactions": func(db *sqldb.DB) {
-					db.Split(rows, subjects)
-					f.erase(db, batchOf(erased)...)
-				},
-				"one by one": func(db *sqldb.DB) {
-					for _, id := range rapid.Permutation(erased).Draw(rt, "order") {
-						f.erase(db, person(id))
-					}
-				},
-			} {
+			check := func(name string, run func(db *sqldb.DB)) {
 				w.create(f)
 				db := w.open(f)
 				run(db)
@@ -550,6 +541,15 @@ func TestSameInEverySizeAndOrder(t *testing.T) {
 					rt.Fatalf("%s (-want +got):\n%s", name, diff)
 				}
 			}
+			check("small transactions", func(db *sqldb.DB) {
+				db.Split(rows, subjects)
+				f.erase(db, batchOf(erased)...)
+			})
+			check("one by one", func(db *sqldb.DB) {
+				for _, id := range order {
+					f.erase(db, person(id))
+				}
+			})
 		})
 	})
 }
