@@ -164,7 +164,7 @@ var defects = []struct {
 	{
 		code: FindNoPrimaryKey, entity: "logins", warn: true, on: "postgres sqlite",
 		sql:  "CREATE TABLE logins (c INTEGER NOT NULL, at DATE);\nCREATE INDEX logins_c ON logins (c)",
-		edit: addLogins,
+		edit: addLoginsWithoutID,
 	},
 	{
 		code: FindNoPrimaryKey, entity: "logins", on: mariadb,
@@ -180,7 +180,7 @@ var defects = []struct {
 		code: FindPartitionMapped, entity: "logins", warn: true, on: postgres,
 		sql: "CREATE TABLE all_logins (c INTEGER NOT NULL, at DATE NOT NULL, PRIMARY KEY (c, at)) PARTITION BY RANGE (at);\n" +
 			"CREATE TABLE logins PARTITION OF all_logins FOR VALUES FROM ('2020-01-01') TO ('2030-01-01')",
-		edit: addLogins,
+		edit: addLoginsWithoutID,
 	},
 	{
 		code: FindTrigger, entity: "orders", warn: true, on: sqlite,
@@ -264,6 +264,8 @@ var defects = []struct {
 			" FOREIGN KEY (b) REFERENCES customers (id));\nCREATE INDEX c1 ON chats (a);\nCREATE INDEX c2 ON chats (b)",
 		edit: func(s *connectors.System) {
 			entityOf(s, "customers").Anchor = nil
+			orders := entityOf(s, "orders")
+			orders.Keep, orders.Masks, orders.Erase = nil, nil, dsr.Delete
 			s.Entities = append(s.Entities, connectors.Entity{Name: "chats", Erase: dsr.Delete, OwnedBy: []connectors.Owner{
 				{Columns: []string{"a"}, Entity: "customers"}, {Columns: []string{"b"}, Entity: "customers"},
 			}})
@@ -369,6 +371,11 @@ func addLogins(s *connectors.System) {
 		AccessedBy: []connectors.Owner{{Columns: []string{"c"}, Entity: "customers"}},
 		Fields:     []connectors.Field{{Name: "at", Category: "user.behavior"}},
 	})
+}
+
+func addLoginsWithoutID(s *connectors.System) {
+	addLogins(s)
+	entityOf(s, "logins").NotPersonal = nil
 }
 
 func addRing(s *connectors.System) {
