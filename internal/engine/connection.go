@@ -116,7 +116,7 @@ func (c *connection) check(ctx context.Context, now func() time.Time, ttl time.D
 	c.checking.Lock()
 	defer c.checking.Unlock()
 	stops := func(f connectors.Finding) bool { return f.Severity == connectors.Error }
-	if at := now(); !c.checked.IsZero() && at.Sub(c.checked) < ttl && !slices.ContainsFunc(c.findings, stops) {
+	if at := now(); !c.checked.IsZero() && at.Sub(c.checked).Abs() < ttl && !slices.ContainsFunc(c.findings, stops) {
 		return c.findings, c.checked, nil
 	}
 	found, err := c.connector.Check(ctx)
