@@ -135,7 +135,7 @@ func classifyMariaDB(num uint16) error {
 		return transient("the database lacks resources", n)
 	case 1142, 1143, 1370, 1227, 1410:
 		return permission(n)
-	case 1045, 1044, 1049, 1698:
+	case 1045, 1044, 1049, 1698, 1820, 1862, 4151: // the last three: password expired, account locked
 		return signIn(n)
 	case 1054, 1146, 1051, 1064, 1109, 1305:
 		return schema(n)
