@@ -4,7 +4,7 @@ TOOL = $(GO) tool -modfile=tools/go.mod
 AREA ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint fmt generate demo bench
+.PHONY: help build test properties check lint fmt generate demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ build: ## Build bin/lethe, a static binary
 
 test: ## Pass all tests; installs and starts PostgreSQL and MariaDB by itself
 	$(GO) run ./test/services -- $(GO) test -timeout 30m ./...
+
+properties: ## Draw new worlds for the property tests; make test repeats known ones
+	$(GO) run ./test/services -- env LETHE_TEST_RANDOM=1 $(GO) test -timeout 60m ./connectors/... ./internal/engine
 
 check: ## What must hold before a commit: formatting, vet, lint
 	@test -z "$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -v '\.gen\.go$$'))" || { echo 'run make fmt'; exit 1; }

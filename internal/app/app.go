@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,8 +122,8 @@ func (a *App) wire(ctx context.Context) error {
 		Store: a.store, Cipher: held, Committer: held, Pseudonyms: held, Packager: packages,
 		Kinds: Kinds(), Getenv: env, Time: a.o.Time, Logger: a.log, Policy: policy(&c.Policy),
 		Metrics: engineMetrics{a.metrics}, Step: a.o.Step,
-		Decorate: func(_ *connectors.System, c connectors.Connector) connectors.Connector {
-			return connectors.Retry(c, connectors.DefaultBackoff)
+		Decorate: func(s *connectors.System, c connectors.Connector) connectors.Connector {
+			return connectors.Limit(connectors.Retry(c, connectors.DefaultBackoff), cmp.Or(s.Limits.Connections, 4))
 		},
 	})
 	if err != nil {

@@ -50,11 +50,11 @@ func MariaDB(t testing.TB) string {
 	if err != nil {
 		t.Fatalf("open MariaDB: %v", err)
 	}
-	if _, err := db.ExecContext(context.Background(), "CREATE DATABASE " + name + " CHARACTER SET utf8mb4"); err != nil {
+	if _, err := db.ExecContext(context.Background(), "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
 		t.Fatalf("create a MariaDB database: %v", err)
 	}
 	t.Cleanup(func() {
-		if _, err := db.ExecContext(context.Background(), "DROP DATABASE IF EXISTS " + name); err != nil {
+		if _, err := db.ExecContext(context.Background(), "DROP DATABASE IF EXISTS "+name); err != nil {
 			t.Errorf("drop a MariaDB database: %v", err)
 		}
 		_ = db.Close()
@@ -85,7 +85,7 @@ func server(t testing.TB, variable string) *url.URL {
 	raw := os.Getenv(variable)
 	if raw == "" {
 		msg := variable + " is not set; `make test` starts the database and sets it"
-		if os.Getenv("CI") != "" || os.Getenv("LETHE_TEST_REQUIRE") != "" {
+		if required() {
 			t.Fatal(msg)
 		}
 		t.Skip(msg)
