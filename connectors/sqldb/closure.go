@@ -663,10 +663,13 @@ func (c *closure) each(fn func(n *node) error) error {
 
 func sortNodes(nodes []*node) { slices.SortFunc(nodes, compareNodes) }
 
-// compareNodes orders rows by world and key; whole numbers by value.
+// compareNodes orders rows by world, entity and key; whole numbers by value.
 func compareNodes(a, b *node) int {
 	if a.world != b.world {
 		return a.world - b.world
+	}
+	if a.e != b.e { // their keys have different columns
+		return strings.Compare(a.e.Name, b.e.Name)
 	}
 	return compareKeys(a, b)
 }

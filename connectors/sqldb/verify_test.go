@@ -136,6 +136,42 @@ CREATE TRIGGER stay BEFORE UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION stay()`,
 	}
 }
 
+// Rows that are gone are followed together, whatever the shape of their tables' keys.
+func TestVerifyFollowsKeysOfDifferentShapes(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.exec(`
+CREATE TABLE customers (id BIGINT PRIMARY KEY, email VARCHAR(200));
+CREATE TABLE groups_of (id BIGINT PRIMARY KEY, title VARCHAR(50));
+CREATE TABLE members (group_id BIGINT, customer_id BIGINT, PRIMARY KEY (group_id, customer_id));
+CREATE TABLE notes (id BIGINT PRIMARY KEY, group_id BIGINT, what VARCHAR(50));
+INSERT INTO customers VALUES (1, 'anna@example.com'), (2, 'bo@example.com');
+INSERT INTO groups_of VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'bo too');
+INSERT INTO members VALUES (1, 1), (2, 1), (3, 1), (4, 1), (4, 2);
+INSERT INTO notes VALUES (1, 1, 'x'), (2, 4, 'y');
+`)
+		db := f.open(
+			connectors.Entity{Name: "customers", Subject: true, Fields: []connectors.Field{idField("email", "email")}},
+			connectors.Entity{Name: "groups_of"},
+			connectors.Entity{
+				Name: "members", OwnedBy: []connectors.Owner{owner("customer_id", "customers")},
+				Owns: []connectors.Owner{owner("group_id", "groups_of")},
+			},
+			connectors.Entity{Name: "notes", OwnedBy: []connectors.Owner{owner("group_id", "groups_of")}},
+		)
+		anna := subject("a", "email", "anna@example.com")
+		j := f.erase(db, anna)
+		residue, err := db.Verify(context.Background(), connectors.Batch{anna}, j)
+		require.NoError(t, err)
+		require.Empty(t, residue)
+		require.Equal(t, []string{"4"}, f.rows("SELECT id FROM groups_of"))
+		f.exec("INSERT INTO notes VALUES (9, 1, 'late')")
+		residue, err = db.Verify(context.Background(), connectors.Batch{anna}, j)
+		require.NoError(t, err)
+		require.Equal(t, []dsr.Residue{{Subject: "a", System: "shop", Entity: "notes", Count: 1}}, residue)
+	})
+}
+
 // Two erasures at once of people who share rows: whoever comes second deletes them.
 func TestConcurrentErasuresOfSharedOwners(t *testing.T) {
 	t.Parallel()
