@@ -191,7 +191,7 @@ func newSite(t *testing.T, backend string) *site {
 }
 
 // defective is a database with the rows of cleanRows and a System, each with a defect of its own when it has one.
-func (p *site) defective(t *testing.T, statements string, edit func(*connectors.System)) (*connectors.System, *sql.DB) {
+func (p *site) defective(t *testing.T, statements, rows string, edit func(*connectors.System)) (*connectors.System, *sql.DB) {
 	t.Helper()
 	url, reset := p.url, "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public"
 	if url == "" {
@@ -200,7 +200,7 @@ func (p *site) defective(t *testing.T, statements string, edit func(*connectors.
 	raw := openRaw(t, url)
 	tx, err := raw.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	for _, statement := range strings.Split(strings.Join([]string{reset, cleanSchema, statements, cleanRows}, ";\n"), ";\n") {
+	for _, statement := range strings.Split(strings.Join([]string{reset, cleanSchema, statements, cleanRows, rows}, ";\n"), ";\n") {
 		if strings.TrimSpace(statement) != "" {
 			_, err := tx.ExecContext(t.Context(), statement)
 			require.NoError(t, err, statement)
@@ -239,7 +239,7 @@ func content(t *testing.T, db *sql.DB) []string {
 
 // TestDefectsIgnoredNeedAttention is the other half of TestDefectsAreReported: who files a Request in spite of an error
 // gets needs_attention with the finding and what to do, however often they retry, and no row has changed. A warning
-// does not stop a Request.
+// does not stop a Request before it comes true.
 func TestDefectsIgnoredNeedAttention(t *testing.T) {
 	t.Parallel()
 	for backend := range backends {
@@ -251,15 +251,21 @@ func TestDefectsIgnoredNeedAttention(t *testing.T) {
 					continue
 				}
 				t.Run(strconv.Itoa(i)+"/"+d.code, func(t *testing.T) {
-					s, raw := site.defective(t, d.sql, d.edit)
+					s, raw := site.defective(t, d.sql, d.rows, d.edit)
 					before := content(t, raw)
 					w := o.open(t, s)
-					if d.warn {
+					switch {
+					case d.bites != "":
+						r := w.erase()
+						require.Equal(t, dsr.NeedsAttention, r.State)
+						require.Equal(t, d.bites, r.Reason)
+						require.NotEmpty(t, r.Hint)
+					case d.warn:
 						requireErased(t, w.erase(), raw)
-						return
+					default:
+						w.requireIgnored(d.code)
+						require.Equal(t, before, content(t, raw))
 					}
-					w.requireIgnored(d.code)
-					require.Equal(t, before, content(t, raw))
 				})
 			}
 		})
@@ -272,7 +278,7 @@ func TestCleanMapErases(t *testing.T) {
 	for backend := range backends {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
-			s, raw := newSite(t, backend).defective(t, "", nil)
+			s, raw := newSite(t, backend).defective(t, "", "", nil)
 			requireErased(t, newOffice(t).open(t, s).erase(), raw)
 		})
 	}
@@ -466,7 +472,7 @@ func TestServerDefectsIgnoredNeedAttention(t *testing.T) {
 	for _, d := range serverDefects {
 		t.Run(d.code+"/"+d.on, func(t *testing.T) {
 			t.Parallel()
-			s, raw := newSite(t, d.on).defective(t, "", nil)
+			s, raw := newSite(t, d.on).defective(t, "", "", nil)
 			before := content(t, raw)
 			s.Settings["dsn"] = d.ail(t, s.Settings["dsn"].(string), raw)
 			newOffice(t).open(t, s).requireIgnored(d.code)

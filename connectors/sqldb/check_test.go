@@ -124,6 +124,8 @@ var defects = []struct {
 	warn   bool
 	sql    string
 	edit   func(s *connectors.System)
+	rows   string // of the subject of cleanRows, in the tables that sql makes
+	bites  string // the reason of needs_attention when a warning comes true with those rows; empty when it cannot
 }{
 	{code: FindUnknownTable, entity: "orders", edit: func(s *connectors.System) { entityOf(s, "orders").Source = "order" }},
 	{code: FindUnknownColumn, entity: "orders", field: "notes", edit: func(s *connectors.System) {
@@ -164,7 +166,7 @@ var defects = []struct {
 	{
 		code: FindNoPrimaryKey, entity: "logins", warn: true, on: "postgres sqlite",
 		sql:  "CREATE TABLE logins (c INTEGER NOT NULL, at DATE);\nCREATE INDEX logins_c ON logins (c)",
-		edit: addLoginsWithoutID,
+		edit: addLoginsWithoutID, rows: "INSERT INTO logins (c, at) VALUES (1, '2026-01-01')",
 	},
 	{
 		code: FindNoPrimaryKey, entity: "logins", on: mariadb,
@@ -180,7 +182,7 @@ var defects = []struct {
 		code: FindPartitionMapped, entity: "logins", warn: true, on: postgres,
 		sql: "CREATE TABLE all_logins (c INTEGER NOT NULL, at DATE NOT NULL, PRIMARY KEY (c, at)) PARTITION BY RANGE (at);\n" +
 			"CREATE TABLE logins PARTITION OF all_logins FOR VALUES FROM ('2020-01-01') TO ('2030-01-01')",
-		edit: addLoginsWithoutID,
+		edit: addLoginsWithoutID, rows: "INSERT INTO logins (c, at) VALUES (1, '2026-01-01')",
 	},
 	{
 		code: FindTrigger, entity: "orders", warn: true, on: sqlite,
@@ -242,6 +244,13 @@ var defects = []struct {
 		sql:  "CREATE TABLE badges (id INTEGER PRIMARY KEY, c INTEGER, FOREIGN KEY (c) REFERENCES customers (id))",
 		edit: func(s *connectors.System) { s.Ignored["badges"] = "nothing personal" },
 	},
+	{
+		code: FindUndeclaredReference, entity: "badges", field: "c", warn: true,
+		sql: "CREATE TABLE badges (id INTEGER PRIMARY KEY, c INTEGER, FOREIGN KEY (c) REFERENCES customers (id) ON DELETE CASCADE);\n" +
+			"CREATE INDEX badges_c ON badges (c)",
+		edit: func(s *connectors.System) { s.Ignored["badges"] = "nothing personal" },
+		rows: "INSERT INTO badges (id, c) VALUES (51, 1)",
+	},
 	{code: FindNoOwner, entity: "products", edit: func(s *connectors.System) {
 		s.Entities = append(s.Entities, connectors.Entity{
 			Name: "products", Erase: dsr.Delete, Fields: []connectors.Field{{Name: "sku", Category: "user.content"}},
@@ -270,6 +279,8 @@ var defects = []struct {
 				{Columns: []string{"a"}, Entity: "customers"}, {Columns: []string{"b"}, Entity: "customers"},
 			}})
 		},
+		rows:  "INSERT INTO chats (id, a, b) VALUES (41, 1, 2);\nINSERT INTO chats (id, a, b) VALUES (42, 1, 1)",
+		bites: "database-constraint",
 	},
 	{
 		code: FindBlockedDeletion, entity: "logins", field: "c",

@@ -1,0 +1,74 @@
+package sqldb
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// findCodes are the values of the constants Find….
+func findCodes(t *testing.T) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "check.go", nil, 0)
+	require.NoError(t, err)
+	var codes []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Find") {
+			code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			codes = append(codes, code)
+		}
+		return true
+	})
+	slices.Sort(codes)
+	return codes
+}
+
+// Every code has a defect that yields it and a line in docs/DATAMAP.md with the severities that the defects have.
+func TestEveryCodeHasADefectAndALine(t *testing.T) {
+	t.Parallel()
+	severities := map[string]string{
+		FindUnusableMap: "error", // what no other code names, so that there is no known defect
+	}
+	add := func(code, severity string) {
+		switch severities[code] {
+		case "", severity:
+			severities[code] = severity
+		default:
+			severities[code] = "error or warning"
+		}
+	}
+	for _, d := range defects {
+		if d.warn {
+			add(d.code, "warning")
+		} else {
+			add(d.code, "error")
+		}
+	}
+	for _, d := range serverDefects {
+		add(d.code, "error")
+	}
+	page, err := os.ReadFile("../../docs/DATAMAP.md")
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(page), "## What `lethe check` finds")
+	require.True(t, ok)
+	lines := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| ([a-z ]+) \\| .+ \\|$").FindAllStringSubmatch(section, -1) {
+		lines[m[1]] = m[2]
+	}
+	require.Equal(t, severities, lines)
+	var listed []string
+	for code := range severities {
+		listed = append(listed, code)
+	}
+	slices.Sort(listed)
+	require.Equal(t, findCodes(t), listed)
+}
