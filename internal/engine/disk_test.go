@@ -69,3 +69,34 @@ func TestAFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// panicking is a package store with a defect.
+type panicking struct {
+	engine.Packager
+	times int
+}
+
+func (d *panicking) OpenPart(request, system string, key engine.DataKey) (engine.Part, error) {
+	if d.times--; d.times >= 0 {
+		panic("a defect")
+	}
+	return d.Packager.OpenPart(request, system, key)
+}
+
+func TestAPanicEndsWithAPerson(t *testing.T) {
+	t.Parallel()
+	x := sqliteTarget(t, shopSchema+shopRows)
+	h := open(t, dbtest.SQLite(t), map[string]string{"SHOP": x.url}, func(conf *engine.Config) {
+		auto(conf)
+		conf.Packager = &panicking{conf.Packager, 8}
+	})
+	h.activate(shopMap)
+	r := h.file(dsr.Access, "ada@example.com")
+	h.drain()
+	r = h.wants(r.ID, dsr.NeedsAttention)
+	require.NotEmpty(t, r.Hint)
+	_, err := h.Retry(t.Context(), operator, r.ID, r.Version)
+	require.NoError(t, err)
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
+}

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -83,7 +85,7 @@ func (e *Engine) Slice(ctx context.Context, s Slice) error {
 func (e *Engine) work(ctx context.Context, w *workload) error {
 	w.started = e.now()
 	w.deadline = w.started.Add(e.c.Policy.Slice)
-	apply, err := e.attempt(ctx, w)
+	apply, err := e.guarded(ctx, w)
 	switch {
 	case err == nil:
 		err = e.finish(ctx, w, apply)
@@ -174,6 +176,22 @@ func (e *Engine) scatter(ctx context.Context, w *workload) error {
 		}
 		return nil
 	})
+}
+
+// guarded is attempt, where a panic is a failure like any other: tried again as often as the policy says, then shown to
+// a person. Else every worker that takes the Run over would panic in its turn, for ever. The panic's value may hold
+// anything, so it is not logged.
+func (e *Engine) guarded(ctx context.Context, w *workload) (apply func(*changes, []*member) error, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.c.Logger.ErrorContext(ctx, "a run panicked", "system", w.run.System, "phase", w.run.Phase, "run", w.run.ID,
+				"type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			apply, err = nil, &dsr.Error{
+				Code: reasonFault, Msg: "Lethe itself failed", Hint: "see the log of the worker, then retry",
+			}
+		}
+	}()
+	return e.attempt(ctx, w)
 }
 
 // attempt connects, decrypts and runs the phase's verb. It returns what to write when the phase is over.
