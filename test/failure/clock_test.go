@@ -58,7 +58,7 @@ func TestClockJumpsAheadDuringALease(t *testing.T) {
 		var steps atomic.Int64
 		h := open(t, options{
 			control: dbtest.Postgres(t), dir: t.TempDir(), target: w.url, clock: c, auto: true,
-			step: func(_, name string) {
+			step: func(string, string) {
 				switch steps.Add(1) {
 				case 2:
 					close(overtaken)

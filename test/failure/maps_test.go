@@ -65,8 +65,9 @@ func TestMapThatNoLongerMatches(t *testing.T) {
 		require.NotEmpty(t, again.Hint)
 		require.EqualValues(t, others, w.count(t, "SELECT count(*) FROM notes"))
 
-		fixed := []byte(strings.Replace(string(w.dataMap(notesDeleted)), "notes: {owned_by: {customer_id:", "notes: {owned_by: {client_id:", 1))
-		require.Greater(t, h.activate(t, fixed), first)
+		old, renamed := "notes: {owned_by: {customer_id:", "notes: {owned_by: {client_id:"
+		fixed := strings.Replace(string(w.dataMap(notesDeleted)), old, renamed, 1)
+		require.Greater(t, h.activate(t, []byte(fixed)), first)
 		h.retry(t, r.ID)
 		h.approve(t, r)
 		h.erased(t, w, r.ID)
@@ -82,7 +83,8 @@ func TestTwoMapVersionsInFlight(t *testing.T) {
 		first := h.activate(t, w.dataMap(notesDeleted))
 		old := h.file(t, dsr.Erasure, 1)
 		h.await(t, old.ID, dsr.AwaitingReview)
-		second := h.activate(t, w.dataMap(`fields: {body: {category: user.content}}, keep: {article: "17(3)(b)", class: accounting}`))
+		second := h.activate(t, w.dataMap(
+			`fields: {body: {category: user.content}}, keep: {article: "17(3)(b)", class: accounting}`))
 		require.Greater(t, second, first)
 		young := h.file(t, dsr.Erasure, 2)
 		h.await(t, young.ID, dsr.AwaitingReview)

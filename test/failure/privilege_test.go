@@ -14,8 +14,8 @@ import (
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
 )
 
-// userWorld makes a world and a database user of Lethe's own with what the map needs. It returns the user's name as SQL writes it and
-// the world's URL under it. The user goes after the database.
+// userWorld makes a world and a database user of Lethe's own with what the map needs. It returns the user's name as SQL
+// writes it and the world's URL under it. The user goes after the database.
 func (b backend) userWorld(t *testing.T) (w *target, user, as string) {
 	t.Helper()
 	raw := make([]byte, 6)
