@@ -247,7 +247,7 @@ func TestTLSNeedsACertificateAndTakesNothingOld(t *testing.T) {
 	t.Cleanup(s.Close)
 	get := func(highest uint16) (*http.Response, error) {
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
-			InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: highest, //nolint:gosec // the point of the test
+			InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: highest,
 		}}}
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/systems", nil)
 		require.NoError(t, err)

@@ -228,7 +228,7 @@ func (h *house) approve(by *client.Client, r *client.Request) (*http.Response, e
 
 func (h *house) rows(table string) (n int) {
 	h.t.Helper()
-	require.NoError(h.t, h.shop.QueryRowContext(h.t.Context(), "SELECT count(*) FROM "+table).Scan(&n)) //nolint:gosec // our own
+	require.NoError(h.t, h.shop.QueryRowContext(h.t.Context(), "SELECT count(*) FROM "+table).Scan(&n))
 	return n
 }
 

@@ -3,7 +3,6 @@ package connectortest
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 
@@ -215,13 +214,4 @@ func (j *Journal) Step(name string) {
 	if fn != nil {
 		fn(n, name)
 	}
-}
-
-// counts are the steps by name.
-func counts(steps []string) map[string]int {
-	out := map[string]int{}
-	for _, s := range steps {
-		out[s]++
-	}
-	return maps.Clone(out)
 }

@@ -65,8 +65,7 @@ func drawGraph(rt *rapid.T) (*connectors.System, Dataset) {
 			if col == "up" {
 				to = above[name]
 			}
-			switch rapid.SampledFrom([]string{"owner", "owner", "none"}).Draw(rt, name+"."+col) {
-			case "owner":
+			if rapid.SampledFrom([]string{"owner", "owner", "none"}).Draw(rt, name+"."+col) == "owner" {
 				e.OwnedBy = append(e.OwnedBy, owner(col, to))
 				e.OnOwnerErased[col] = masks{col: toNull}
 				tied[col] = true

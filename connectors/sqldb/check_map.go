@@ -429,7 +429,7 @@ func (k *checker) personalColumns(t *connectors.EntitySchema) []string {
 		}
 	}
 	var out []string
-	if columns := append(strong, weak...); len(columns) > 0 {
+	if columns := slices.Concat(strong, weak); len(columns) > 0 {
 		out = append(out, list(columns)+" look personal")
 	}
 	if reference != "" {

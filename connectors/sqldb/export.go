@@ -169,7 +169,6 @@ type part struct {
 	cols []*column
 	keys []key
 	who  map[string][]int // by the id of cols' values
-	pos  []int            // of cols in the record
 }
 
 func (x *exporting) leaf(ctx context.Context, s session, c *closure, e *entity) error {
@@ -363,20 +362,26 @@ func (x *exporting) shape(e *entity) *exportShape {
 }
 
 // record converts one row for one subject. A field that the map masks in exports is another person's, unless it holds
-// the subject's own identifier.
+// the subject's own identifier. In a person's own row nothing is another person's.
 func (x *exporting) record(c *closure, e *entity, shape *exportShape, subject int, row [][]byte, values []any) error {
+	own := func(i int) bool {
+		if row[i] == nil || shape.owned[i] < 0 {
+			return false
+		}
+		id := e.ids[shape.owned[i]]
+		return slices.Contains(who(id, c.terms.byName[id.name], string(row[i])), subject)
+	}
+	self := false
+	for i := range shape.columns {
+		self = self || e.Subject && own(i)
+	}
 	for i, col := range shape.columns {
 		if row[i] == nil {
 			values[i] = nil
 			continue
 		}
 		if spec := shape.specs[i]; spec.Kind != "" {
-			own := false
-			if at := shape.owned[i]; at >= 0 {
-				id := e.ids[at]
-				own = slices.Contains(who(id, c.terms.byName[id.name], string(row[i])), subject)
-			}
-			if !own {
+			if !self && !own(i) {
 				v, err := x.d.applyMask(e, col, spec, cell{string(row[i]), true}, true, nil)
 				if err != nil {
 					return err

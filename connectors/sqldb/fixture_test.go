@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -146,7 +145,6 @@ func subject(ref string, pairs ...string) connectors.Subject {
 
 // journal is a Journal in memory that can be interrupted at a step.
 type journal struct {
-	mu         sync.Mutex
 	checkpoint []byte
 	tallies    []connectors.Tally
 	spool      map[string][]spooled

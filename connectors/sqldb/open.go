@@ -169,7 +169,7 @@ func (d *DB) openPostgres(ctx context.Context, u *url.URL, dsn string) error {
 	if err != nil { // pgx's error echoes the URL
 		return badSetting("dsn", "not a PostgreSQL URL", "Write postgres://user:password@host:port/database?sslmode=verify-full.")
 	}
-	cfg.MaxConns = int32(min(d.connections(), 1000)) //nolint:gosec // bounded
+	cfg.MaxConns = int32(min(d.connections(), 1000))
 	cfg.MaxConnIdleTime = time.Minute
 	p := cfg.ConnConfig.RuntimeParams
 	p["statement_timeout"] = strconv.FormatInt(d.statementTimeout().Milliseconds(), 10)
@@ -185,7 +185,7 @@ func (d *DB) openPostgres(ctx context.Context, u *url.URL, dsn string) error {
 	if err != nil {
 		return err
 	}
-	token, err := d.iam(ctx)
+	token, err := d.iam()
 	if err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (d *DB) openMariaDB(ctx context.Context, u *url.URL) error {
 		}
 	}
 	cfg.TLS = tlsConfig
-	token, err := d.iam(ctx)
+	token, err := d.iam()
 	if err != nil {
 		return err
 	}
@@ -306,7 +306,7 @@ func (d *DB) tls(host string) (*tls.Config, error) {
 	if path == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	pem, err := os.ReadFile(path)
 	if err != nil {
 		return nil, badSetting("ca", "cannot be read", "Check the path and its permissions.")
 	}
@@ -319,7 +319,7 @@ func (d *DB) tls(host string) (*tls.Config, error) {
 
 // iam returns how to make a sign-in token, or nil when the map asks for none. Tokens live 15 minutes and are only
 // looked at when a connection is made, so each connection gets a fresh one.
-func (d *DB) iam(ctx context.Context) (func(ctx context.Context, endpoint, user string) (string, error), error) {
+func (d *DB) iam() (func(ctx context.Context, endpoint, user string) (string, error), error) {
 	method, _ := d.System.Settings["auth"].(string)
 	switch method {
 	case "":

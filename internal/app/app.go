@@ -86,8 +86,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 	}
 	a := &App{o: o, log: o.Logger, failed: make(chan error, 1)}
 	if err := a.wire(ctx); err != nil {
-		a.release()
-		return nil, err
+		return nil, errors.Join(err, a.release())
 	}
 	return a, nil
 }

@@ -108,7 +108,7 @@ func (e *Engine) Assemble(ctx context.Context, w Assemble) error {
 		if err := c.tx.PutPackage(p); err != nil {
 			return err
 		}
-		return c.end(f, r, cur, dsr.Completed, "completed", detail{
+		return c.end(f, r, dsr.Completed, "completed", detail{
 			"records": count(p.Records), "bytes": count(p.Size), "sha256": p.SHA256, "expires": p.Expires.Format(time.DateOnly),
 		})
 	})

@@ -47,7 +47,7 @@ func (f *flow) closeErasure(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	}
 	backups := c.suppress(r, m, f.sealed[r.ID])
 	d["backups_expire"] = backups.Format(time.DateOnly)
-	return c.end(f, r, m, state, "completed", d)
+	return c.end(f, r, state, "completed", d)
 }
 
 // certificate is what the ledger says of a finished erasure: the numbers of its Receipts and what stays.
@@ -150,7 +150,7 @@ func (c *changes) suppress(r *dsr.Request, m *atlas, sealed []SealedIdentifier) 
 
 // end closes a Request for good: the identifiers' data key is destroyed and with it everything sealed under it. The
 // open erasures of an answered access request are nudged.
-func (c *changes) end(f *flow, r *dsr.Request, m *atlas, state dsr.State, event string, d detail) error {
+func (c *changes) end(f *flow, r *dsr.Request, state dsr.State, event string, d detail) error {
 	c.to(r, state, event, d)
 	c.forget = append(c.forget, r.ID)
 	for _, t := range f.tasks[r.ID] {

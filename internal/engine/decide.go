@@ -21,7 +21,7 @@ func (e *Engine) Refuse(
 			return invalid("article", "is not an article of the GDPR", "such as 12(5)(b) or 17(3)(b)")
 		}
 		r.Article, r.Reason, r.Hint = article, code(reason), ""
-		return f.c.end(f, r, m, dsr.Refused, "refused", detail{"article": article, "reason": code(reason)})
+		return f.c.end(f, r, dsr.Refused, "refused", detail{"article": article, "reason": code(reason)})
 	})
 }
 
@@ -57,7 +57,7 @@ func (e *Engine) Cancel(ctx context.Context, a dsr.Actor, id string, version int
 		if begun {
 			return &dsr.Error{Code: dsr.CodeWrongState, Msg: "the request is being carried out", Hint: "it can no longer be withdrawn"}
 		}
-		return f.c.end(f, r, m, dsr.Cancelled, "cancelled", nil)
+		return f.c.end(f, r, dsr.Cancelled, "cancelled", nil)
 	})
 }
 

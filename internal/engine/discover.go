@@ -292,7 +292,7 @@ func splitErrors(err error, fn func(task string, err error)) error {
 
 // located writes what a locate Run found and moves on the Requests whose round it ended. It runs in the Run's
 // closing transaction; ms are re-read under lock.
-func (c *changes) located(w *workload, ms []*member, found map[string]*finding) error {
+func (c *changes) located(ms []*member, found map[string]*finding) error {
 	for _, m := range ms {
 		t, f, r := m.task, found[m.task.ID], m.request
 		if f == nil || r.State != dsr.Discovering {

@@ -106,7 +106,7 @@ func TestEveryRowIsCountedOnce(t *testing.T) {
 		n := 0
 		h.hooks.step = func(string, string) {
 			if n++; n == deadly {
-				panic(killed{})
+				die()
 			}
 		}
 		var ids []string

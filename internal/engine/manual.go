@@ -53,6 +53,6 @@ func (e *Engine) CompleteTask(
 				return nil
 			}
 		}
-		return f.c.end(f, r, m, dsr.Completed, "completed", nil)
+		return f.c.end(f, r, dsr.Completed, "completed", nil)
 	})
 }

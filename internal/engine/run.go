@@ -216,7 +216,7 @@ func (e *Engine) attempt(ctx context.Context, w *workload) (func(*changes, []*me
 	case dsr.PhaseLocate:
 		defer e.keepLease(ctx, w.run)()
 		found, err := e.locate(ctx, w)
-		return func(c *changes, ms []*member) error { return c.located(w, ms, found) }, err
+		return func(c *changes, ms []*member) error { return c.located(ms, found) }, err
 	case dsr.PhaseErase, dsr.PhaseExport:
 		return e.execute(ctx, w)
 	case dsr.PhaseVerify:

@@ -213,7 +213,7 @@ func (d *drafter) findPolymorphic(t *table) {
 			}
 			typ.refers = true
 			t.addReference(&reference{
-				columns: []string{id.Name}, by: typ.Name, values: d.targets(id, typ),
+				columns: []string{id.Name}, by: typ.Name, values: d.targets(typ),
 				why: fmt.Sprintf("%s says which table", typ.Name),
 			})
 		}
@@ -221,7 +221,7 @@ func (d *drafter) findPolymorphic(t *table) {
 }
 
 // targets guesses what the values of a discriminator mean.
-func (d *drafter) targets(id, typ *column) map[string]*table {
+func (d *drafter) targets(typ *column) map[string]*table {
 	out := make(map[string]*table)
 	for _, v := range typ.Enum {
 		base := strings.Join(connectors.Words(v[strings.LastIndexAny(v, `\.:`)+1:]), "")

@@ -174,6 +174,10 @@ func (w *writer) entity(t *table, names map[*table]string, depth int) {
 	w.references("owns", t.owns, names, depth)
 	w.columns(t, depth)
 	w.method(t, depth)
+	if t.subject && len(t.accessed) > 0 {
+		w.decide(depth, "a person's copy shows the rows of the others that accessed_by leads to. What may it say of them?")
+		w.masks("mask_export", t, depth)
+	}
 }
 
 func (w *writer) references(key string, refs []*reference, names map[*table]string, depth int) {
