@@ -5,7 +5,9 @@ package failure
 
 import (
 	"context"
+	"flag"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,16 @@ import (
 	"github.com/lethe-gdpr/lethe/internal/store"
 	"github.com/lethe-gdpr/lethe/jobs"
 )
+
+// TestMain lets more tests run at once than there are cores: most of the time they wait for a pause between two
+// attempts to end.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // patience is how long a test waits for a state.
 const patience = 50 * time.Second
