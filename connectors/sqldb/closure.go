@@ -203,7 +203,7 @@ func (c *closure) roots(ctx context.Context) ([]*node, error) {
 							}
 						}
 						n.seed = n.seed || e.Subject || len(e.owners)+len(e.members) == 0
-						n.touched = true
+						n.reach(subject, subject)
 						n.accessed = false
 						if !seen[n] {
 							seen[n] = true
@@ -233,11 +233,19 @@ func (c *closure) node(e *entity, subject int, values [][]byte) (*node, bool) {
 		n = &node{e: e, world: id.world, credit: subject, first: subject, held: c.held[e][id.id]}
 		c.nodes[e][id] = n
 	}
-	n.first = min(n.first, subject)
 	n.allowed = n.allowed || c.permits(subject, e)
 	known := n.cells != nil
 	n.cells = row
 	return n, known
+}
+
+// reach touches a row through a subject who is credited with it, unless somebody was before, and whose transactions
+// work it when no earlier subject's do. A membership that was only read with its target is nobody's until then.
+func (n *node) reach(credit, first int) {
+	if !n.touched {
+		n.touched, n.credit, n.first = true, credit, first
+	}
+	n.first = min(n.first, first)
 }
 
 // decide loads what the decision about the touched rows needs and returns those that are doomed now.
@@ -264,7 +272,8 @@ func (c *closure) decide(ctx context.Context, touched []*node) ([]*node, error) 
 		for _, t := range n.e.members { // memberships that nobody living has go with their target
 			for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
 				if !m.doomed && !c.lively(m) {
-					m.touched, m.credit = true, n.credit
+					m.reach(n.credit, n.first)
+					m.credit = n.credit
 					m.allowed = m.allowed || c.permits(n.credit, m.e)
 					c.doom(m)
 					fresh = append(fresh, m)
@@ -504,12 +513,8 @@ func (c *closure) follow(ctx context.Context, fresh []*node) ([]*node, error) {
 		if accessor && n.touched && !n.accessed || n == by {
 			return
 		}
-		if !n.touched {
-			n.credit = by.credit
-		}
-		n.first = min(n.first, by.first)
+		n.reach(by.credit, by.first)
 		n.accessed = accessor
-		n.touched = true
 		if accessor {
 			return
 		}
