@@ -84,7 +84,18 @@ Exit code 3 when there is a finding of severity error: a request would end in ne
 		RunE: func(c *cobra.Command, args []string) error {
 			all := []systemFindings{}
 			failed := false
-			err := eachSystem(c, args, func(ctx context.Context, s app.Opened) error {
+			loaded, text, err := readMap(c)
+			if err != nil {
+				return err
+			}
+			found, err := app.CheckMap(os.LookupEnv, text)
+			if err != nil {
+				return mapError(loaded.Map, err)
+			}
+			if len(args) == 0 && len(found) > 0 {
+				all, failed = append(all, systemFindings{"data map", found}), true
+			}
+			err = eachSystem(c, args, func(ctx context.Context, s app.Opened) error {
 				found, err := s.Check(ctx)
 				if err != nil {
 					return err

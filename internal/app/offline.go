@@ -23,6 +23,15 @@ type Opened struct {
 	connectors.Connector
 }
 
+// CheckMap reads a data map and reports what would stop a request whatever its Systems hold.
+func CheckMap(env config.Env, text []byte) ([]connectors.Finding, error) {
+	m, err := datamap.Load(text, config.Secrets(env), Kinds())
+	if err != nil {
+		return nil, err
+	}
+	return m.Findings(), nil
+}
+
 // OpenMap reads a data map and opens the connectors of its Systems, all or the named ones. Nothing is connected to
 // until a verb is called. Close each.
 func OpenMap(ctx context.Context, c *config.Config, env config.Env, text []byte, names ...string) ([]Opened, error) {

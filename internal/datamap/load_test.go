@@ -142,3 +142,17 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/good/shop.yaml")
+	require.NoError(t, err)
+	m, err := datamap.Load(text, env, kinds)
+	require.NoError(t, err)
+	require.Empty(t, m.Findings())
+	m, err = datamap.Load([]byte(strings.Replace(string(text), "  complaint: Integritetsskyddsmyndigheten\n", "", 1)), env, kinds)
+	require.NoError(t, err)
+	require.Len(t, m.Findings(), 1)
+	require.Equal(t, datamap.FindArt15, m.Findings()[0].Code)
+	require.Contains(t, m.Findings()[0].Message, "complaint")
+}

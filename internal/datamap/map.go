@@ -78,6 +78,22 @@ func (a *Art15) Missing() []string {
 	return names
 }
 
+// FindArt15 is the code of a finding: the statement of Art. 15 has a gap, so no access request can close.
+const FindArt15 = "art15-incomplete"
+
+// Findings reports what would stop a request whatever its Systems hold.
+func (m *Map) Findings() []connectors.Finding {
+	missing := m.Art15.Missing()
+	if len(missing) == 0 {
+		return nil
+	}
+	return []connectors.Finding{{
+		Code: FindArt15, Severity: connectors.Error, Field: "art15",
+		Message: "the statement of Art. 15 does not say: " + strings.Join(missing, ", ") + "; no access request can close",
+		Hint:    "Write each under art15, or {not_applicable: true}.",
+	}}
+}
+
 // System returns the named System, or nil.
 func (m *Map) System(name string) *connectors.System {
 	i, ok := slices.BinarySearchFunc(m.Systems, name, func(s *connectors.System, n string) int { return cmp.Compare(s.Name, n) })

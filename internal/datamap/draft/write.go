@@ -81,6 +81,13 @@ func write(d *drafter, o Options) []byte {
 		w.line(0, "version: 1", "")
 		w.decide(0, "who answers for this data, and where? The country's holidays move deadlines.")
 		w.line(0, "controller: {name: Example AB, country: SE, time_zone: Europe/Stockholm}", "")
+		w.decide(0, "what must a copy say besides the data (Art. 15)? Until this is written no access request can close.")
+		for _, line := range []string{
+			"art15:", "  purposes: …", "  recipients: …", "  period: …", "  rights: …", "  complaint: …",
+			"  source: {not_applicable: true}", "  automated_decisions: {not_applicable: true}", "  transfers: {not_applicable: true}",
+		} {
+			w.line(0, "", line)
+		}
 		w.line(0, "identifiers:", "")
 		for _, name := range slices.Sorted(maps.Keys(d.identifiers)) {
 			w.line(1, fmt.Sprintf("%s: {kind: %s}", quote(name), d.identifiers[name]), "")
