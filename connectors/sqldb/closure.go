@@ -26,7 +26,7 @@ type closure struct {
 	terms  *terms
 	only   map[*entity]bool // nil is all
 	// gone are rows that the same Run erases, in this or in other transactions: the index in the batch of the subject
-	// that each is credited to, by set of columns and id. Subjects before base are done.
+	// whose turn each is (see turns), by set of columns and id. Subjects before base are done.
 	gone map[refset]map[string]int
 	base int
 	// held are rows that must not change: their ids by entity.
@@ -38,6 +38,7 @@ type closure struct {
 
 	nodes   map[*entity]map[nodeID]*node
 	byDoom  map[refset]map[nodeID]*node
+	dooms   []*node // in the order in which they were doomed
 	members map[*tie]map[nodeID][]*node
 	exists  map[*tie]map[string]bool
 	// leafRows counts rows of leaf ties by the parent's id; with leafTotals under "" only.
@@ -73,7 +74,7 @@ type node struct {
 	e      *entity
 	world  int
 	credit int // index of the subject that it is counted for
-	first  int // the lowest index of a subject through whom it was reached
+	root   int // the lowest index of a subject whose identifier it holds; noRoot when it holds none
 	cells  []cell
 	// matched are the identifier columns through which it was found.
 	matched []*column
@@ -203,7 +204,8 @@ func (c *closure) roots(ctx context.Context) ([]*node, error) {
 							}
 						}
 						n.seed = n.seed || e.Subject || len(e.owners)+len(e.members) == 0
-						n.reach(subject, subject)
+						n.touched = true
+						n.root = min(n.root, subject)
 						n.accessed = false
 						if !seen[n] {
 							seen[n] = true
@@ -230,22 +232,13 @@ func (c *closure) node(e *entity, subject int, values [][]byte) (*node, bool) {
 	}
 	n := c.nodes[e][id]
 	if n == nil {
-		n = &node{e: e, world: id.world, credit: subject, first: subject, held: c.held[e][id.id]}
+		n = &node{e: e, world: id.world, credit: subject, root: noRoot, held: c.held[e][id.id]}
 		c.nodes[e][id] = n
 	}
 	n.allowed = n.allowed || c.permits(subject, e)
 	known := n.cells != nil
 	n.cells = row
 	return n, known
-}
-
-// reach touches a row through a subject who is credited with it, unless somebody was before, and whose transactions
-// work it when no earlier subject's do. A membership that was only read with its target is nobody's until then.
-func (n *node) reach(credit, first int) {
-	if !n.touched {
-		n.touched, n.credit, n.first = true, credit, first
-	}
-	n.first = min(n.first, first)
 }
 
 // decide loads what the decision about the touched rows needs and returns those that are doomed now.
@@ -272,8 +265,7 @@ func (c *closure) decide(ctx context.Context, touched []*node) ([]*node, error) 
 		for _, t := range n.e.members { // memberships that nobody living has go with their target
 			for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
 				if !m.doomed && !c.lively(m) {
-					m.reach(n.credit, n.first)
-					m.credit = n.credit
+					m.touched, m.credit = true, n.credit
 					m.allowed = m.allowed || c.permits(n.credit, m.e)
 					c.doom(m)
 					fresh = append(fresh, m)
@@ -286,6 +278,7 @@ func (c *closure) decide(ctx context.Context, touched []*node) ([]*node, error) 
 
 func (c *closure) doom(n *node) {
 	n.doomed = true
+	c.dooms = append(c.dooms, n)
 	for _, ts := range [][]*tie{n.e.children, n.e.accessed, n.e.members} {
 		for _, t := range ts {
 			set := t.refset()
@@ -324,8 +317,11 @@ func (c *closure) isDoomed(n *node) bool {
 // when it is a person or nobody owns such rows. One that is itself owned through memberships is lively until the fixed
 // point dooms it.
 func (c *closure) lively(m *node) bool {
-	return m.e.Subject || len(m.e.owners) == 0 || len(m.e.members) > 0 || c.hasLivingOwner(m)
+	return m.e.stands() || c.hasLivingOwner(m)
 }
+
+// stands reports whether a membership of this entity owns its target whoever its own owners are.
+func (e *entity) stands() bool { return e.Subject || len(e.owners) == 0 || len(e.members) > 0 }
 
 func (c *closure) hasLivingOwner(n *node) bool {
 	if n.held {
@@ -513,8 +509,11 @@ func (c *closure) follow(ctx context.Context, fresh []*node) ([]*node, error) {
 		if accessor && n.touched && !n.accessed || n == by {
 			return
 		}
-		n.reach(by.credit, by.first)
+		if !n.touched {
+			n.credit = by.credit
+		}
 		n.accessed = accessor
+		n.touched = true
 		if accessor {
 			return
 		}

@@ -398,8 +398,8 @@ func (e *erasure) held(ctx context.Context, s session, tenant string) (map[*enti
 }
 
 // findGone finds what the whole batch erases, before its first transaction when that is not its only one: a row that
-// several of its subjects share is worked with the first of them, and counted once. The keys go to the journal, so that
-// a later slice decides as the first one did.
+// several of its subjects share is worked with the first of them who can, and counted once. The keys go to the journal,
+// so that a later slice decides as the first one did.
 func (e *erasure) findGone(ctx context.Context, s session) error {
 	if len(e.gone) > 0 {
 		return nil
@@ -432,14 +432,15 @@ func (e *erasure) findGone(ctx context.Context, s session) error {
 		if err := c.run(ctx); err != nil {
 			return err
 		}
+		turns := c.turns()
 		e.gone[tenant] = map[refset]map[string]int{}
 		for set, nodes := range c.byDoom {
 			bySubject := map[int][]connectors.Key{}
 			pos := positions(set.e, set.e.named(strings.Split(set.cols, "\x00")))
 			ids := map[string]int{}
 			for id, n := range nodes {
-				ids[id.id] = index[n.first]
-				bySubject[n.first] = append(bySubject[n.first], spoolKey(n.at(pos)))
+				ids[id.id] = index[turns[n]]
+				bySubject[turns[n]] = append(bySubject[turns[n]], spoolKey(n.at(pos)))
 			}
 			e.gone[tenant][set] = ids
 			for i, keys := range bySubject {
