@@ -253,14 +253,14 @@ func TestErasureFromFilingToTheEnd(t *testing.T) {
 		reviewed := h.follow(r.Id, client.StateAwaitingReview)
 
 		resp, err := h.approve(h.dpo2, reviewed)
-		h.refused("four-eyes", resp, err) // another key of the same person
+		_ = h.refused("four-eyes", resp, err) // another key of the same person
 		resp, err = h.approve(h.portal, reviewed)
-		h.refused("forbidden", resp, err)
+		_ = h.refused("forbidden", resp, err)
 		stale := *reviewed
 		stale.Version--
 		officer := h.caller("bob", dsr.RoleDPO, false)
 		resp, err = h.approve(officer, &stale)
-		h.refused("conflict", resp, err)
+		_ = h.refused("conflict", resp, err)
 		resp, err = officer.ApproveRequest(ctx, r.Id, &client.ApproveRequestParams{IfMatch: reviewed.ETag()},
 			client.Approval{PlanHash: "0000"})
 		require.Equal(t, "plan_hash", *h.refused("plan-hash-mismatch", resp, err).Field)
@@ -287,7 +287,7 @@ func TestErasureFromFilingToTheEnd(t *testing.T) {
 		require.EqualValues(t, 3, deleted)
 
 		resp, err = h.dpo.CancelRequest(ctx, r.Id, &client.CancelRequestParams{IfMatch: done.ETag()})
-		h.refused("wrong-state", resp, err)
+		_ = h.refused("wrong-state", resp, err)
 		h.everyPage(r.Id)
 		h.nothingLeaked()
 	})
@@ -360,11 +360,11 @@ func TestAccessFromFilingToTheDownload(t *testing.T) {
 		info := read[client.Package](h, h.must(h.auditor.GetPackage(ctx, r.Id)))
 		require.EqualValues(t, 3, info.Records)
 		resp, err = h.auditor.CreatePackageLink(ctx, r.Id, &client.CreatePackageLinkParams{})
-		h.refused("forbidden", resp, err)
+		_ = h.refused("forbidden", resp, err)
 		resp, err = h.operator.CreatePackageLink(ctx, r.Id, &client.CreatePackageLinkParams{})
-		h.refused("forbidden", resp, err)
+		_ = h.refused("forbidden", resp, err)
 		resp, err = h.portal2.CreatePackageLink(ctx, r.Id, &client.CreatePackageLinkParams{})
-		h.refused("not-found", resp, err)
+		_ = h.refused("not-found", resp, err)
 
 		link := read[client.PackageLink](h, h.must(h.portal.CreatePackageLink(ctx, r.Id, &client.CreatePackageLinkParams{})))
 		token := strings.TrimPrefix(*link.Url, "/v1/packages/")
@@ -390,7 +390,7 @@ func TestAccessFromFilingToTheDownload(t *testing.T) {
 		require.True(t, found, "the copy has the subject's data")
 
 		resp, err = anyone.DownloadPackage(ctx, token)
-		h.refused("not-found", resp, err) // a link works once
+		_ = h.refused("not-found", resp, err) // a link works once
 		require.NotContains(t, h.log.String(), token)
 		h.nothingLeaked()
 	})
@@ -414,7 +414,7 @@ func TestNeedToKnow(t *testing.T) {
 	require.Equal(t, "identifier.value", *h.refused("invalid", wrong, err).Field)
 	require.Empty(t, search(h.portal2).Requests)
 	resp, err := h.auditor.SearchRequests(ctx, client.Search{Identifier: email})
-	h.refused("forbidden", resp, err)
+	_ = h.refused("forbidden", resp, err)
 
 	now := h.follow(mine.Id, client.StateAwaitingReview)
 	for name, call := range map[string]func() (*http.Response, error){
@@ -429,7 +429,7 @@ func TestNeedToKnow(t *testing.T) {
 	} {
 		resp, err := call()
 		t.Log(name)
-		h.refused("not-found", resp, err)
+		_ = h.refused("not-found", resp, err)
 	}
 	cancelled := read[client.Request](h, h.must(
 		h.portal.CancelRequest(ctx, mine.Id, &client.CancelRequestParams{IfMatch: now.ETag()})))
@@ -479,7 +479,7 @@ func TestFilingAgainUnderOneKey(t *testing.T) {
 		again := read[client.Request](h, h.must(h.portal.FileRequest(t.Context(), params, filingOf(client.KindAccess))))
 		require.Equal(t, first, again)
 		resp, err := h.portal.FileRequest(t.Context(), params, filingOf(client.KindErasure))
-		h.refused("idempotency-mismatch", resp, err)
+		_ = h.refused("idempotency-mismatch", resp, err)
 		h.nothingLeaked()
 	})
 }
@@ -509,7 +509,7 @@ func TestIdentityClockAndRefusal(t *testing.T) {
 	require.True(t, r.Clock.Extended)
 	require.True(t, r.Clock.Due.After(before.Time))
 	resp, err := h.dpo.RetryRequest(ctx, r.Id, &client.RetryRequestParams{IfMatch: r.ETag()})
-	h.refused("wrong-state", resp, err)
+	_ = h.refused("wrong-state", resp, err)
 	r = read[client.Request](h, h.must(h.dpo.RefuseRequest(ctx, r.Id,
 		&client.RefuseRequestParams{IfMatch: r.ETag()}, client.Refusal{Article: "12(5)(b)", Reason: "excessive"})))
 	require.Equal(t, client.StateRefused, r.State)
@@ -537,7 +537,7 @@ func TestSystemsAndPreview(t *testing.T) {
 	require.Equal(t, 2, systems.Systems[0].Entities)
 	require.Empty(t, read[client.CheckResult](h, h.must(h.operator.CheckSystem(ctx, "shop"))).Findings)
 	resp, err := h.operator.CheckSystem(ctx, "elsewhere")
-	h.refused("not-found", resp, err)
+	_ = h.refused("not-found", resp, err)
 	preview := read[client.Preview](h, h.must(h.operator.PreviewPlan(ctx, client.NewPreview{
 		Kind: client.KindErasure, Identifiers: client.Identifiers{{Name: "email", Value: subject}},
 	})))
@@ -562,5 +562,5 @@ func TestRevokedKeyIsWorthNothing(t *testing.T) {
 		}
 	}
 	resp, err := h.portal.ListRequests(ctx, &client.ListRequestsParams{})
-	h.refused("unauthenticated", resp, err)
+	_ = h.refused("unauthenticated", resp, err)
 }

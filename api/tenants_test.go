@@ -54,11 +54,11 @@ func TestTenantsAreKeptApart(t *testing.T) {
 	require.Equal(t, client.StateAwaitingInstruction, r.State)
 
 	resp, err = southDPO.GetRequest(ctx, r.Id)
-	h.refused("not-found", resp, err)
+	_ = h.refused("not-found", resp, err)
 	require.Empty(t, read[client.RequestPage](h, h.must(southDPO.ListRequests(ctx, &client.ListRequestsParams{}))).Requests)
 	instruct := client.Instruction{Reference: "N-2026/17"}
 	resp, err = southDPO.InstructRequest(ctx, r.Id, &client.InstructRequestParams{IfMatch: r.ETag()}, instruct)
-	h.refused("not-found", resp, err)
+	_ = h.refused("not-found", resp, err)
 	r = read[client.Request](h, h.must(
 		northDPO.InstructRequest(ctx, r.Id, &client.InstructRequestParams{IfMatch: r.ETag()}, instruct)))
 	r = h.follow(r.Id, client.StateAwaitingReview)

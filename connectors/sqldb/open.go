@@ -106,7 +106,7 @@ func Open(ctx context.Context, s *connectors.System, o connectors.Options) (*DB,
 	case postgres:
 		err = db.openPostgres(ctx, u, dsn)
 	case mariadb:
-		err = db.openMariaDB(ctx, u)
+		err = db.openMariaDB(u)
 	case sqlite:
 		err = db.openSQLite(u)
 	}
@@ -210,7 +210,7 @@ func (d *DB) openPostgres(ctx context.Context, u *url.URL, dsn string) error {
 	return nil
 }
 
-func (d *DB) openMariaDB(ctx context.Context, u *url.URL) error {
+func (d *DB) openMariaDB(u *url.URL) error {
 	name := strings.TrimPrefix(u.Path, "/")
 	if (u.Scheme != "mysql" && u.Scheme != "mariadb") || u.Host == "" || name == "" {
 		return badSetting("dsn", "not a MariaDB URL", "Write mysql://user:password@host:port/database.")

@@ -341,12 +341,13 @@ func (v *verification) follow(ctx context.Context, part connectors.Batch, page [
 						continue
 					}
 					n.touched = true
-					if len(e.Anchor) > 0 || e.method() != dsr.Delete {
+					switch {
+					case len(e.Anchor) > 0 || e.method() != dsr.Delete:
 						c.doom(n)
 						ghosts[n] = true
-					} else if !e.Subject {
+					case !e.Subject:
 						touched = append(touched, n)
-					} else {
+					default:
 						n.touched = false // found by its identifiers, or somebody new under an old key
 					}
 				}

@@ -103,7 +103,7 @@ func (e *Engine) Assemble(ctx context.Context, w Assemble) error {
 		if fault != nil {
 			_, hint := explain(fault)
 			c.attention(r, reasonPackage, hint, nil)
-			return nil
+			return nil //nolint:nilerr // the fault is a person's now
 		}
 		if err := c.tx.PutPackage(p); err != nil {
 			return err

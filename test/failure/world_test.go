@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"fmt"
 	"net/url"
-	"strings"
 	"testing"
 
 	_ "github.com/go-sql-driver/mysql"
@@ -84,11 +83,6 @@ func (w *target) connect(t testing.TB) {
 	w.db, err = sql.Open(w.driver, dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.db.Close() })
-}
-
-// database is its name.
-func (w *target) database() string {
-	return w.url[strings.LastIndex(w.url, "lethe_"):][:len("lethe_")+12]
 }
 
 func (w *target) exec(t testing.TB, statements ...string) {
