@@ -197,7 +197,7 @@ func (d *DB) openPostgres(ctx context.Context, u *url.URL, dsn string) error {
 		if cfg.ConnConfig.TLSConfig == nil {
 			return badSetting("auth", "rds-iam needs TLS", "Set ca, or sslmode=verify-full in dsn.")
 		}
-		cfg.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		cfg.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) (err error) {
 			c.Password, err = token(ctx, net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), c.User)
 			return err
 		}
