@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -75,9 +76,9 @@ func (p *Plan) Hash() string {
 
 // Drift compares the approved Plan with what was located just before its Run and returns stable codes of every
 // difference that needs a new approval: "identifier", "map", "new:SYSTEM.ENTITY.METHOD", "count:SYSTEM.ENTITY.METHOD".
-// Fewer rows, or a line that is gone, is not drift; neither is deleting a row that was to be released: its other owners
-// were erased in the meantime, and the approval of a shared row's release covers its deletion as the last owner goes.
-// Drift returns nil when there is none.
+// Fewer rows, or a line that is gone, is not drift. Releasing a row and deleting it are one line here, counted as delete:
+// which of them a shared row meets depends on whether its other owners go first, and the Plan says that it goes with the
+// last. Drift returns nil when there is none.
 func (p *Plan) Drift(now *Plan, b Bounds) []string {
 	var codes []string
 	if p.MapHash != now.MapHash {
@@ -89,27 +90,27 @@ func (p *Plan) Drift(now *Plan, b Bounds) []string {
 			break
 		}
 	}
-	planned := map[string]PlanLine{}
-	for _, l := range p.Lines {
-		planned[l.key()] = l
-	}
-	for _, l := range now.Lines {
-		if l.Count == 0 {
-			continue
-		}
-		name := l.System + "." + l.Entity + "." + string(l.Method)
-		was, ok := planned[l.key()]
-		if l.Method == Delete {
-			shared := planned[PlanLine{System: l.System, Entity: l.Entity, Method: Release}.key()]
-			was.Count += shared.Count
-			ok = ok || shared.Count > 0
-		}
-		switch {
+	planned, found := p.counts(), now.counts()
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		switch was, ok := planned[name]; {
+		case found[name] == 0:
 		case !ok:
 			codes = append(codes, "new:"+name)
-		case l.Count > b.Most(was.Count):
+		case found[name] > b.Most(was):
 			codes = append(codes, "count:"+name)
 		}
 	}
 	return codes
+}
+
+// counts sums a Plan's rows by SYSTEM.ENTITY.METHOD, release with delete.
+func (p *Plan) counts() map[string]int64 {
+	sums := map[string]int64{}
+	for _, l := range p.Lines {
+		if l.Method == Release {
+			l.Method = Delete
+		}
+		sums[l.System+"."+l.Entity+"."+string(l.Method)] += l.Count
+	}
+	return sums
 }

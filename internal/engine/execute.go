@@ -162,33 +162,9 @@ func (e *Engine) leaveDrifted(ctx context.Context, w *workload, plans map[string
 	})
 }
 
-// drift compares one System's part of the approved Plan with what is there now. Releasing a row and deleting it are
-// one line here: which of them a shared row meets depends on whether its other owners go first, and the Plan says that
-// it goes with the last.
+// drift compares one System's part of the approved Plan with what is there now.
 func (e *Engine) drift(m *member, w *workload, approved *dsr.Plan, f *finding) []string {
-	fold := func(p *dsr.Plan) *dsr.Plan {
-		out := &dsr.Plan{MapHash: p.MapHash}
-		at := map[string]int{}
-		for _, l := range p.Lines {
-			if l.System != w.run.System {
-				continue
-			}
-			if l.Method == dsr.Release {
-				l.Method = dsr.Delete
-			}
-			key := l.Entity + "\x00" + string(l.Method)
-			i, ok := at[key]
-			if !ok {
-				at[key] = len(out.Lines)
-				out.Lines = append(out.Lines, l)
-				continue
-			}
-			out.Lines[i].Count += l.Count
-		}
-		return out
-	}
 	now := &dsr.Plan{MapHash: approved.MapHash}
 	now.Lines = planLines(m.request.Kind, w.atlas, w.conn.system, f.receipt, e.now())
-	bounds := dsr.Bounds{Share: e.c.Policy.CountMargin, Rows: e.c.Policy.CountSlack}
-	return fold(approved).Drift(fold(now), bounds)
+	return approved.Drift(now, dsr.Bounds{Share: e.c.Policy.CountMargin, Rows: e.c.Policy.CountSlack})
 }
