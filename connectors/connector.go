@@ -30,8 +30,9 @@ type Connector interface {
 	// With Query.Teaching only entities that teach are asked.
 	Locate(ctx context.Context, q Query) (Located, error)
 	// Verify searches every declared and mentions field again for each subject, on the primary, and follows spooled
-	// keys to children that lost their parent. What the approved Plan keeps is not Residue.
-	Verify(ctx context.Context, b Batch, keys Keys) ([]dsr.Residue, error)
+	// keys to children that lost their parent. What the approved Plan keeps is not Residue. What cannot go yet, held rows
+	// among it, is returned with Residue.Waits.
+	Verify(ctx context.Context, s Search) ([]dsr.Residue, error)
 	// Close releases connections. No verb runs or is called afterwards.
 	Close() error
 }
@@ -48,6 +49,17 @@ type Eraser interface {
 	Erase(ctx context.Context, j Job) error
 }
 
+// Sweeper carries out deletion rules.
+type Sweeper interface {
+	// Due counts what a rule makes due at each cut-off, in the order of q.Cuts. It reads only.
+	Due(ctx context.Context, q DueQuery) ([]Due, error)
+	// Sweep deletes or masks what is due, minus what is held or blocked, in chunks that are a short transaction each. It
+	// is idempotent, resumes from the Journal's checkpoint, and returns [ErrYield] at a chunk boundary at or after the
+	// job's Deadline. Tallies have no Subject; what stays is tallied as dsr.Held or dsr.Blocked, once a Sweep. The
+	// measures are of this call only and valid with every error.
+	Sweep(ctx context.Context, j SweepJob) (SweepMeasures, error)
+}
+
 // Granter prints the least privilege that the connector needs: SQL, or an IAM policy.
 type Granter interface {
 	Grants(ctx context.Context, principal string) (string, error)
@@ -57,6 +69,7 @@ type Granter interface {
 type Capabilities struct {
 	Export bool `json:"export"`
 	Erase  bool `json:"erase"`
+	Sweep  bool `json:"sweep"`
 	Grants bool `json:"grants"`
 }
 
@@ -64,8 +77,9 @@ type Capabilities struct {
 func CapabilitiesOf(c Connector) Capabilities {
 	_, ex := c.(Exporter)
 	_, er := c.(Eraser)
+	_, sw := c.(Sweeper)
 	_, gr := c.(Granter)
-	return Capabilities{Export: ex, Erase: er, Grants: gr}
+	return Capabilities{Export: ex, Erase: er, Sweep: sw, Grants: gr}
 }
 
 // Subject is one person in a batch.
@@ -107,6 +121,11 @@ type Count struct {
 	Rows    int64
 	// TableRows is the system's own estimate of the entity's size, for ShareOfTable; 0 when unknown.
 	TableRows int64
+	// Exception says why the rows stay where the System is the reason and not the map: with dsr.Expire and dsr.Wait. An
+	// end that nobody knows is nil. Counts that differ in its Cause are separate.
+	Exception *dsr.Exception
+	// Others is how much more goes with the rows that is not the subject's: noncurrent versions of a shared object.
+	Others int64
 }
 
 // Learned is an identifier found in a row of a subject.
@@ -126,10 +145,33 @@ type Ambiguity struct {
 // Job is one slice of a Run: the subjects, the limits, the journal and when to stop.
 type Job struct {
 	Batch    Batch
-	Held     Batch // subjects whose rows must not be deleted or changed: holds, restrictions
+	Held     Holds // what must not be deleted or changed
 	Limits   Limits
 	Journal  Journal
 	Deadline time.Time // end of the slice; return [ErrYield] at a chunk boundary at or after it
+}
+
+// Search is one search of a System after a Run.
+type Search struct {
+	Batch Batch
+	Held  Holds // as in the Job: what it covers is returned with Residue.Waits
+	Keys  Keys
+}
+
+// Holds are the legal holds and restrictions that reach a System. They win over every deletion (Art. 17(3)(e), 18(2)).
+// A connector resolves them to keys before it starts and again inside each chunk's transaction.
+type Holds struct {
+	Subjects Batch    // every row that one of them reaches, by identifier or ownership, as owner
+	Entities []Frozen // rows of whole Entities, or of the part of one that a condition names
+}
+
+// Empty reports whether nothing is held.
+func (h Holds) Empty() bool { return len(h.Subjects) == 0 && len(h.Entities) == 0 }
+
+// Frozen is a Hold on an Entity; without a condition all of it is held.
+type Frozen struct {
+	Entity string
+	When   []dsr.Condition
 }
 
 // ErrYield says that the slice is over and the verb must be called again with the same Job; it is not a failure.
@@ -277,6 +319,11 @@ type Kind struct {
 	SystemKeys []Setting // settings of a system
 	EntityKeys []Setting // settings of an entity
 	Schemes    []string  // URL schemes for `lethe init --from`
+	// Flat: entities have no ties to each other. A record belongs to whom its identifiers name, and owned_by, accessed_by,
+	// owns, on_owner_erased and anchor are refused.
+	Flat bool
+	// Expires: the system deletes by its own retention, so entities may say erase: expire and rules action: expire.
+	Expires bool
 	// Open validates the system's settings and connects lazily: an unreachable system is an error of the verbs.
 	Open func(ctx context.Context, s *System, o Options) (Connector, error)
 }
@@ -288,6 +335,10 @@ type Setting struct {
 	Secret   bool
 	Type     string // "string", "integer", "boolean", "duration"
 	Doc      string // one sentence, shown in the JSON Schema and the reference
+	// Parse checks a value when the map is read; nil takes every one. It returns the names of the identifiers that the
+	// value refers to, as "avatars/{user_id}/**" does: an entity that has one needs no other path to a subject. Its error
+	// is a *dsr.Error with Msg and Hint.
+	Parse func(value string) (identifiers []string, err error)
 }
 
 // Options are what the engine lends a connector.

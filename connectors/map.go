@@ -66,11 +66,12 @@ type Entity struct {
 	// OnOwnerErased maps an owning column to the fields that change while other owners remain.
 	OnOwnerErased map[string]map[string]mask.Spec
 
-	Erase      dsr.Method           // Delete or Mask; Keep when Keep is set
+	Erase      dsr.Method           // Delete, Mask or Expire; Keep when Keep is set
 	Masks      map[string]mask.Spec // applied with Mask and Keep
 	Anchor     map[string]mask.Spec // subject entities: masks of the row that stays for a kept row's sake
 	Keep       *Keep
 	ExportMask map[string]mask.Spec // other people's fields in a shared record (Art. 15(4))
+	Rules      []Rule               // deletion rules, in the order of the map
 }
 
 // From returns what the entity is called in its System.

@@ -13,8 +13,23 @@ type Around func(ctx context.Context, verb string, call func(context.Context) er
 // connector cannot do either.
 func Wrap(c Connector, around Around) Connector {
 	w := wrapped{c, around}
-	ex, er, gr := wrappedExporter{w}, wrappedEraser{w}, wrappedGranter{w}
+	ex, er, sw, gr := wrappedExporter{w}, wrappedEraser{w}, wrappedSweeper{w}, wrappedGranter{w}
 	switch CapabilitiesOf(c) {
+	case Capabilities{Export: true, Erase: true, Sweep: true, Grants: true}:
+		return struct {
+			wrapped
+			wrappedExporter
+			wrappedEraser
+			wrappedSweeper
+			wrappedGranter
+		}{w, ex, er, sw, gr}
+	case Capabilities{Export: true, Erase: true, Sweep: true}:
+		return struct {
+			wrapped
+			wrappedExporter
+			wrappedEraser
+			wrappedSweeper
+		}{w, ex, er, sw}
 	case Capabilities{Export: true, Erase: true, Grants: true}:
 		return struct {
 			wrapped
@@ -28,28 +43,65 @@ func Wrap(c Connector, around Around) Connector {
 			wrappedExporter
 			wrappedEraser
 		}{w, ex, er}
+	case Capabilities{Export: true, Sweep: true, Grants: true}:
+		return struct {
+			wrapped
+			wrappedExporter
+			wrappedSweeper
+			wrappedGranter
+		}{w, ex, sw, gr}
+	case Capabilities{Export: true, Sweep: true}:
+		return struct {
+			wrapped
+			wrappedExporter
+			wrappedSweeper
+		}{w, ex, sw}
 	case Capabilities{Export: true, Grants: true}:
 		return struct {
 			wrapped
 			wrappedExporter
 			wrappedGranter
 		}{w, ex, gr}
+	case Capabilities{Export: true}:
+		return struct {
+			wrapped
+			wrappedExporter
+		}{w, ex}
+	case Capabilities{Erase: true, Sweep: true, Grants: true}:
+		return struct {
+			wrapped
+			wrappedEraser
+			wrappedSweeper
+			wrappedGranter
+		}{w, er, sw, gr}
+	case Capabilities{Erase: true, Sweep: true}:
+		return struct {
+			wrapped
+			wrappedEraser
+			wrappedSweeper
+		}{w, er, sw}
 	case Capabilities{Erase: true, Grants: true}:
 		return struct {
 			wrapped
 			wrappedEraser
 			wrappedGranter
 		}{w, er, gr}
-	case Capabilities{Export: true}:
-		return struct {
-			wrapped
-			wrappedExporter
-		}{w, ex}
 	case Capabilities{Erase: true}:
 		return struct {
 			wrapped
 			wrappedEraser
 		}{w, er}
+	case Capabilities{Sweep: true, Grants: true}:
+		return struct {
+			wrapped
+			wrappedSweeper
+			wrappedGranter
+		}{w, sw, gr}
+	case Capabilities{Sweep: true}:
+		return struct {
+			wrapped
+			wrappedSweeper
+		}{w, sw}
 	case Capabilities{Grants: true}:
 		return struct {
 			wrapped
@@ -79,8 +131,8 @@ func (w wrapped) Locate(ctx context.Context, q Query) (l Located, err error) {
 	return l, err
 }
 
-func (w wrapped) Verify(ctx context.Context, b Batch, keys Keys) (rs []dsr.Residue, err error) {
-	err = w.around(ctx, "verify", func(ctx context.Context) (err error) { rs, err = w.inner.Verify(ctx, b, keys); return err })
+func (w wrapped) Verify(ctx context.Context, s Search) (rs []dsr.Residue, err error) {
+	err = w.around(ctx, "verify", func(ctx context.Context) (err error) { rs, err = w.inner.Verify(ctx, s); return err })
 	return rs, err
 }
 
@@ -90,6 +142,7 @@ func (w wrapped) Close() error { return w.inner.Close() }
 type (
 	wrappedExporter struct{ exporter wrapped }
 	wrappedEraser   struct{ eraser wrapped }
+	wrappedSweeper  struct{ sweeper wrapped }
 	wrappedGranter  struct{ granter wrapped }
 )
 
@@ -101,6 +154,22 @@ func (w wrappedExporter) Export(ctx context.Context, j Job, sinks SinkFor) error
 
 func (w wrappedEraser) Erase(ctx context.Context, j Job) error {
 	return w.eraser.around(ctx, "erase", func(ctx context.Context) error { return w.eraser.inner.(Eraser).Erase(ctx, j) })
+}
+
+func (w wrappedSweeper) Due(ctx context.Context, q DueQuery) (due []Due, err error) {
+	err = w.sweeper.around(ctx, "due", func(ctx context.Context) (err error) {
+		due, err = w.sweeper.inner.(Sweeper).Due(ctx, q)
+		return err
+	})
+	return due, err
+}
+
+func (w wrappedSweeper) Sweep(ctx context.Context, j SweepJob) (m SweepMeasures, err error) {
+	err = w.sweeper.around(ctx, "sweep", func(ctx context.Context) (err error) {
+		m, err = w.sweeper.inner.(Sweeper).Sweep(ctx, j)
+		return err
+	})
+	return m, err
 }
 
 func (w wrappedGranter) Grants(ctx context.Context, principal string) (text string, err error) {

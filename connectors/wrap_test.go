@@ -31,7 +31,7 @@ func (r reader) Locate(context.Context, connectors.Query) (connectors.Located, e
 	return connectors.Located{}, nil
 }
 
-func (r reader) Verify(context.Context, connectors.Batch, connectors.Keys) ([]dsr.Residue, error) {
+func (r reader) Verify(context.Context, connectors.Search) ([]dsr.Residue, error) {
 	return nil, nil
 }
 func (r reader) Close() error { return nil }

@@ -2,14 +2,32 @@ package dsr
 
 import "time"
 
-// Hold stops deletion: a legal hold (Art. 17(3)(e), with a review date) or a restriction (Art. 18).
+// Hold stops deletion: a legal hold (Art. 17(3)(e), with a review date) or a restriction (Art. 18). It covers a subject,
+// or the rows of one Entity that meet its conditions.
 type Hold struct {
-	ID          string
-	Restriction bool      // Art. 18; otherwise a legal hold
-	Subject     string    // request or hold reference whose identifiers it covers; empty for an Entity hold
-	System      string    // of an Entity hold
-	Entity      string    // of an Entity hold
-	Review      time.Time // legal holds must be looked at again by this date
+	ID          string // "hold_" and a ULID
+	Restriction bool   // Art. 18; otherwise a legal hold
+	Tenant      string
+	// Commitments of the subject's identifiers; nil for an Entity hold. The identifiers themselves are kept encrypted
+	// while the hold lasts: a database cannot test a commitment.
+	Commitments []string
+	System      string // of an Entity hold
+	Entity      string // of an Entity hold
+	When        []Condition
+	Reference   string    // file number of the matter; never a person's name
+	Review      time.Time // a legal hold must be looked at again by this date
+	PlacedBy    string    // principal id
+	LiftedBy    string
 	CreatedAt   time.Time
 	LiftedAt    *time.Time
+	Version     int64
+}
+
+// Condition restricts a rule or a hold to rows whose Field has one of Values; with Null to those where it is NULL, with
+// NotNull where it is not. Exactly one of the three is given.
+type Condition struct {
+	Field   string   `json:"field"`
+	Values  []string `json:"values,omitempty"`
+	Null    bool     `json:"null,omitempty"`
+	NotNull bool     `json:"not_null,omitempty"`
 }

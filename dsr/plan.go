@@ -15,6 +15,9 @@ const (
 	Keep    Method = "keep"    // stays as an Exception; its masks, if any, are applied
 	Export  Method = "export"  // copied into the access package
 	Expire  Method = "expire"  // cannot be deleted singly; goes with its store's own retention
+	Wait    Method = "wait"    // cannot be erased yet: a lock, an archive, a live file; Lethe erases it when that ends
+	Held    Method = "held"    // in Receipts of Sweeps: due, but under a hold or a restriction
+	Blocked Method = "blocked" // in Receipts of Sweeps: due, but what refers to it must stay
 )
 
 // PlanLine is what a Request would do to one Entity by one Method. Count is a bound, not a promise: see
@@ -24,11 +27,25 @@ type PlanLine struct {
 	Entity    string     `json:"entity"`
 	Method    Method     `json:"method"`
 	Count     int64      `json:"count"`
-	Exception *Exception `json:"exception,omitempty"` // with Keep, Expire, and Anchor
+	Exception *Exception `json:"exception,omitempty"` // with Keep, Expire, Wait, and Anchor
 }
+
+// Cause is a stable code of why something stays that no article of the map keeps.
+type Cause string
+
+// Causes.
+const (
+	CauseRetention  Cause = "retention"   // the store deletes it by its own retention, not singly
+	CauseObjectLock Cause = "object-lock" // a retention date of S3 Object Lock
+	CauseLegalHold  Cause = "legal-hold"  // a legal hold of S3 Object Lock: ends when somebody lifts it
+	CauseArchived   Cause = "archived"    // must be restored from an archive tier before it can be read
+	CauseLiveFile   Cause = "live-file"   // a log file that is still written to: waits for its rotation
+	CauseHold       Cause = "hold"        // a Hold of Lethe: legal hold or restriction
+)
 
 // Exception says what stays and why: article, statute, and the DeletionRule that ends it.
 type Exception struct {
+	Cause   Cause      `json:"cause,omitempty"`
 	Article string     `json:"article"`           // "17(3)(b)"
 	Statute string     `json:"statute,omitempty"` // "Bokföringslag 7:2"
 	Class   string     `json:"class,omitempty"`   // the deletion class whose rule ends it
@@ -80,6 +97,8 @@ type ReceiptLine struct {
 	// Resolved is the part of Count that was settled after an interruption: the intent of the interrupted chunk minus
 	// what was still present (`resolved_after_interruption`).
 	Resolved int64 `json:"resolved_after_interruption,omitempty"`
+	// Exception is what the System itself said of why the rows stay; only in what was located.
+	Exception *Exception `json:"exception,omitempty"`
 }
 
 // Residue is a match of a subject outside the approved exceptions, found by searching again. It names the place,
@@ -90,4 +109,7 @@ type Residue struct {
 	Entity  string `json:"entity"`
 	Field   string `json:"field,omitempty"`
 	Count   int64  `json:"count"`
+	// Waits is set where it cannot go yet, and says why and until when: a lock, a live log file, events that only expire.
+	// It is then no failure of the erasure; the Request is deferred, and this is searched for again when Waits ends.
+	Waits *Exception `json:"waits,omitempty"`
 }

@@ -37,7 +37,11 @@ func (p *Plan) Sort() {
 }
 
 func (l PlanLine) key() string {
-	return l.System + "\x00" + l.Entity + "\x00" + string(l.Method)
+	k := l.System + "\x00" + l.Entity + "\x00" + string(l.Method)
+	if l.Exception != nil {
+		k += "\x00" + string(l.Exception.Cause)
+	}
+	return k
 }
 
 // Hash returns the SHA-256, in hex, of what an approval is of: the right, the map, the identifiers, and method and
@@ -62,7 +66,7 @@ func (p *Plan) Hash() string {
 	for _, l := range sorted.Lines {
 		e := l.Exception
 		if e != nil { // the day it ends follows from the rows, as counts do
-			e = &Exception{Article: e.Article, Statute: e.Statute, Class: e.Class}
+			e = &Exception{Cause: e.Cause, Article: e.Article, Statute: e.Statute, Class: e.Class}
 		}
 		c.Lines = append(c.Lines, line{l.System, l.Entity, l.Method, e})
 	}

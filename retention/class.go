@@ -34,6 +34,8 @@ type Class struct {
 	Period     Period
 	Start      Start
 	FiscalYear MonthDay // last day of the fiscal year; the zero value is 31 December
+	Minimum    Period   // statutory minimum: nothing may go before; never above Period
+	Grace      Period   // how long after its day a row may still be there before that is an alert
 }
 
 // DeletableOn returns the first local day on which a record may be deleted whose event (voucher date, end of process

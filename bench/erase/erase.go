@@ -142,7 +142,7 @@ func (s *scene) byLethe(ctx context.Context, n, size int) error {
 				return err
 			}
 		}
-		residue, err := s.c.Verify(ctx, b, j)
+		residue, err := s.c.Verify(ctx, connectors.Search{Batch: b, Keys: j})
 		if err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func testConcurrent(t *testing.T, b Backend) {
 		}
 		got := w.dump(t)
 		require.Empty(t, w.data.dangling(got), label)
-		left, err := c.Verify(context.Background(), people, journals[0])
+		left, err := c.Verify(context.Background(), connectors.Search{Batch: people, Keys: journals[0]})
 		require.NoError(t, err)
 		if len(left) > 0 { // what two Runs left to each other is reported, and the next attempt mends it
 			t.Logf("%s: reported and erased again: %v", label, left)

@@ -352,7 +352,7 @@ func testHeld(t *testing.T, b Backend) {
 	batch := discover(t, c, connectors.Batch{subject("a", anna)})
 	held := discover(t, c, connectors.Batch{subject("h", bert)})
 	j := NewJournal()
-	require.NoError(t, eraser(t, c).Erase(context.Background(), connectors.Job{Batch: batch, Held: held, Journal: j}))
+	require.NoError(t, eraser(t, c).Erase(context.Background(), connectors.Job{Batch: batch, Held: connectors.Holds{Subjects: held}, Journal: j}))
 	w.state(t, batch, held)
 	rows := w.dump(t)
 	require.Equal(t, "1001", rows["messages"]["1"]["sender_id"], "the held owner's row does not change")
@@ -361,7 +361,7 @@ func testHeld(t *testing.T, b Backend) {
 	// the held person's own erasure does nothing at all
 	w.Load(t, w.data)
 	c = w.open(t)
-	require.NoError(t, eraser(t, c).Erase(context.Background(), connectors.Job{Batch: held, Held: held, Journal: NewJournal()}))
+	require.NoError(t, eraser(t, c).Erase(context.Background(), connectors.Job{Batch: held, Held: connectors.Holds{Subjects: held}, Journal: NewJournal()}))
 	w.state(t, held, held)
 }
 

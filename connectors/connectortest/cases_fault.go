@@ -235,7 +235,7 @@ func testCancelled(t *testing.T, b Backend) {
 	}
 	_, err := c.Locate(ctx, connectors.Query{Batch: batch})
 	stopped("Locate", err)
-	_, err = c.Verify(ctx, batch, NewJournal())
+	_, err = c.Verify(ctx, connectors.Search{Batch: batch, Keys: NewJournal()})
 	stopped("Verify", err)
 	if e, ok := c.(connectors.Eraser); ok {
 		stopped("Erase", e.Erase(ctx, connectors.Job{Batch: batch, Journal: NewJournal()}))

@@ -44,7 +44,7 @@ func testSaboteur(t *testing.T, b Backend) {
 			j := erase(t, conn, batch)
 			noResidue(t, conn, batch, j)
 			w.Put(t, c.table, w.full(c.table, c.row))
-			left, err := conn.Verify(context.Background(), batch, j)
+			left, err := conn.Verify(context.Background(), connectors.Search{Batch: batch, Keys: j})
 			require.NoError(t, err)
 			i := slices.IndexFunc(left, func(r dsr.Residue) bool { return r.Entity == c.table && (c.field == "" || r.Field == c.field) })
 			require.GreaterOrEqual(t, i, 0, "Verify did not find it, but %v", left)
@@ -92,7 +92,7 @@ func testOrphan(t *testing.T, b Backend) {
 		w.outcome(t, batch, j)
 		noResidue(t, conn, batch, j)
 		w.Put(t, c.table, w.full(c.table, c.row))
-		left, err := conn.Verify(context.Background(), batch, j)
+		left, err := conn.Verify(context.Background(), connectors.Search{Batch: batch, Keys: j})
 		require.NoError(t, err)
 		require.True(t, slices.ContainsFunc(left, func(r dsr.Residue) bool { return r.Entity == c.table && r.Count == 1 }),
 			"the orphan in %s was not found, but %v", c.table, left)
@@ -122,7 +122,7 @@ func testLateRow(t *testing.T, b Backend) {
 		}
 	}
 	require.True(t, added)
-	left, err := c.Verify(context.Background(), batch, j)
+	left, err := c.Verify(context.Background(), connectors.Search{Batch: batch, Keys: j})
 	require.NoError(t, err)
 	if _, there := w.dump(t)["visits"]["99"]; there {
 		require.True(t, slices.ContainsFunc(left, func(r dsr.Residue) bool { return r.Entity == "visits" }), "neither erased nor reported")

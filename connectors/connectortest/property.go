@@ -214,7 +214,7 @@ func testRandomGraphs(t *testing.T, b Backend) {
 			}
 		}
 		check("tallies", cmp.Diff(want.counts, tallies))
-		left, err := c.Verify(ctx, batch, j)
+		left, err := c.Verify(ctx, connectors.Search{Batch: batch, Keys: j})
 		if err != nil {
 			rt.Fatalf("Verify: %v", err)
 		}

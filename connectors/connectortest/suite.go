@@ -192,7 +192,7 @@ func export(t *testing.T, c connectors.Connector, b connectors.Batch) *Sinks {
 // noResidue verifies.
 func noResidue(t *testing.T, c connectors.Connector, b connectors.Batch, j *Journal) {
 	t.Helper()
-	left, err := c.Verify(context.Background(), b, j)
+	left, err := c.Verify(context.Background(), connectors.Search{Batch: b, Keys: j})
 	require.NoError(t, err)
 	require.Empty(t, left, "residue")
 }

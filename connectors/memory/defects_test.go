@@ -34,8 +34,8 @@ func (d *defective) Locate(ctx context.Context, q connectors.Query) (connectors.
 	return found, err
 }
 
-func (d *defective) Verify(ctx context.Context, b connectors.Batch, k connectors.Keys) ([]dsr.Residue, error) {
-	left, err := d.DB.Verify(ctx, b, k)
+func (d *defective) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, error) {
+	left, err := d.DB.Verify(ctx, q)
 	if d.verify != nil {
 		return d.verify(left, err)
 	}
@@ -175,7 +175,7 @@ var defects = []struct {
 		}
 	})},
 	{"ignores-holds", "Held", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
-		j.Held = nil
+		j.Held = connectors.Holds{}
 		return db.Erase(ctx, j)
 	})},
 	{"ignores-limits", "Limits", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {

@@ -209,7 +209,7 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 		cp.Doomed = map[string]bool{}
 	}
 	for _, batch := range byTenant(j.Batch) {
-		held, err := db.held(j.Held, batch[0].Tenant)
+		held, err := db.held(j.Held.Subjects, batch[0].Tenant)
 		if err != nil {
 			return nil, err
 		}

@@ -14,8 +14,8 @@ import (
 // Verify searches again. A row is residue when it should be gone, when a mask of its visibly did not happen, when a
 // declared field still holds an identifier that nothing excuses, when its free text still mentions the subject, or
 // when it refers to a row that was erased. See [connectors.Connector].
-func (db *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Keys) ([]dsr.Residue, error) {
-	if err := db.checkTenants(b); err != nil {
+func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, error) {
+	if err := db.checkTenants(q.Batch); err != nil {
 		return nil, err
 	}
 	db.store.mu.Lock()
@@ -28,7 +28,7 @@ func (db *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Ke
 		}
 		found[at][i.key] = true
 	}
-	for _, s := range b {
+	for _, s := range q.Batch {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -49,7 +49,7 @@ func (db *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Ke
 				report(s, i, field)
 			}
 		}
-		if err := db.orphans(ctx, c, s, keys, report); err != nil {
+		if err := db.orphans(ctx, c, s, q.Keys, report); err != nil {
 			return nil, err
 		}
 	}

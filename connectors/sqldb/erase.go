@@ -369,7 +369,7 @@ func (e *erasure) newClosure(ctx context.Context, s session, start, end int, loc
 // held finds the rows of subjects under a hold or a restriction.
 func (e *erasure) held(ctx context.Context, s session, tenant string) (map[*entity]map[string]bool, error) {
 	var batch connectors.Batch
-	for _, h := range e.job.Held {
+	for _, h := range e.job.Held.Subjects {
 		if h.Tenant == tenant {
 			h.Entities = nil
 			batch = append(batch, h)

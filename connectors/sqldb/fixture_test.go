@@ -218,7 +218,7 @@ func (f *fixture) erase(db *sqldb.DB, batch ...connectors.Subject) *journal {
 	f.t.Helper()
 	j := &journal{}
 	require.NoError(f.t, db.Erase(context.Background(), connectors.Job{Batch: batch, Journal: j}))
-	residue, err := db.Verify(context.Background(), batch, j)
+	residue, err := db.Verify(context.Background(), connectors.Search{Batch: batch, Keys: j})
 	require.NoError(f.t, err)
 	require.Empty(f.t, residue)
 	return j

@@ -77,7 +77,7 @@ func TestHeldSubjectsKeepTheirRows(t *testing.T) {
 		db := f.open(helpdeskMap()...)
 		batch := connectors.Batch{subject("a", "email", "anna@example.com"), subject("b", "email", "bo@example.com")}
 		before := f.rows("SELECT * FROM messages WHERE id = 4")
-		job := connectors.Job{Batch: batch, Held: connectors.Batch{subject("h", "email", "bo@example.com")}, Journal: &journal{}}
+		job := connectors.Job{Batch: batch, Held: connectors.Holds{Subjects: connectors.Batch{subject("h", "email", "bo@example.com")}}, Journal: &journal{}}
 		err := db.Erase(context.Background(), job)
 		require.Error(t, err, "messages under the hold refer to a row that would go")
 		require.Equal(t, []string{"1", "2", "42"}, f.rows("SELECT id FROM customers ORDER BY id"))

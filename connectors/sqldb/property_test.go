@@ -587,7 +587,7 @@ func TestInterruptedAtAnyStepItEndsTheSame(t *testing.T) {
 			j.stopAt = 0
 			_, err := attempt(db, job)
 			require.NoError(f.t, err)
-			residue, err := db.Verify(context.Background(), job.Batch, j)
+			residue, err := db.Verify(context.Background(), connectors.Search{Batch: job.Batch, Keys: j})
 			require.NoError(f.t, err)
 			require.Empty(f.t, residue)
 			if diff := cmp.Diff(want, w.actual(f)); diff != "" {

@@ -15,12 +15,12 @@ import (
 // Verify searches again in three ways: by identifiers, in free text, and by the keys that were spooled before the
 // first delete, through which children are found that lost their parent. What an erasure would still change is
 // Residue; what the Plan keeps is not, unless a mask of it did not hold.
-func (d *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Keys) ([]dsr.Residue, error) {
+func (d *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, error) {
 	m, err := d.modelOf(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.checkTenants(b); err != nil {
+	if err := d.checkTenants(q.Batch); err != nil {
 		return nil, err
 	}
 	s, release, err := d.reader(ctx)
@@ -28,8 +28,8 @@ func (d *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Key
 		return nil, err
 	}
 	defer release()
-	v := &verification{d: d, m: m, s: s, batch: b, found: map[residueKey]int64{}, seen: map[seenRow]bool{}}
-	for _, part := range byTenant(b) {
+	v := &verification{d: d, m: m, s: s, batch: q.Batch, found: map[residueKey]int64{}, seen: map[seenRow]bool{}}
+	for _, part := range byTenant(q.Batch) {
 		c := v.closure(part)
 		if err := c.run(ctx); err != nil {
 			return nil, err
@@ -41,8 +41,8 @@ func (d *DB) Verify(ctx context.Context, b connectors.Batch, keys connectors.Key
 			return nil, err
 		}
 	}
-	if keys != nil {
-		if err := v.spooled(ctx, keys); err != nil {
+	if q.Keys != nil {
+		if err := v.spooled(ctx, q.Keys); err != nil {
 			return nil, err
 		}
 	}

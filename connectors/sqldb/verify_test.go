@@ -62,7 +62,7 @@ INSERT INTO visits VALUES (1, '{"by": "anna@example.com"}');
 				anna := subject("a", "email", "anna@example.com")
 				j := f.erase(db, anna)
 				f.exec(s.script)
-				residue, err := db.Verify(context.Background(), connectors.Batch{anna}, j)
+				residue, err := db.Verify(context.Background(), connectors.Search{Batch: connectors.Batch{anna}, Keys: j})
 				require.NoError(t, err)
 				require.Contains(t, residue, dsr.Residue{Subject: "a", System: "shop", Entity: s.entity, Field: s.field, Count: 1})
 				// Erasing again mends what identifiers find; a child that only an old key finds is for a person.
@@ -118,7 +118,7 @@ CREATE TRIGGER stay BEFORE UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION stay()`,
 				anna := subject("a", "email", "anna@example.com")
 				j := &journal{}
 				require.NoError(t, db.Erase(context.Background(), connectors.Job{Batch: connectors.Batch{anna}, Journal: j}))
-				residue, err := db.Verify(context.Background(), connectors.Batch{anna}, j)
+				residue, err := db.Verify(context.Background(), connectors.Search{Batch: connectors.Batch{anna}, Keys: j})
 				require.NoError(t, err)
 				found := false
 				for _, r := range residue {
@@ -161,12 +161,12 @@ INSERT INTO notes VALUES (1, 1, 'x'), (2, 4, 'y');
 		)
 		anna := subject("a", "email", "anna@example.com")
 		j := f.erase(db, anna)
-		residue, err := db.Verify(context.Background(), connectors.Batch{anna}, j)
+		residue, err := db.Verify(context.Background(), connectors.Search{Batch: connectors.Batch{anna}, Keys: j})
 		require.NoError(t, err)
 		require.Empty(t, residue)
 		require.Equal(t, []string{"4"}, f.rows("SELECT id FROM groups_of"))
 		f.exec("INSERT INTO notes VALUES (9, 1, 'late')")
-		residue, err = db.Verify(context.Background(), connectors.Batch{anna}, j)
+		residue, err = db.Verify(context.Background(), connectors.Search{Batch: connectors.Batch{anna}, Keys: j})
 		require.NoError(t, err)
 		require.Equal(t, []dsr.Residue{{Subject: "a", System: "shop", Entity: "notes", Count: 1}}, residue)
 	})
@@ -265,7 +265,7 @@ INSERT INTO customers VALUES (1, 'anna@example.com', 'x');
 		}
 		close(stop)
 		wg.Wait()
-		residue, err := db.Verify(context.Background(), connectors.Batch{anna}, j)
+		residue, err := db.Verify(context.Background(), connectors.Search{Batch: connectors.Batch{anna}, Keys: j})
 		require.NoError(t, err)
 		left := int64(len(f.rows("SELECT id FROM orders")))
 		var reported int64

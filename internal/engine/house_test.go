@@ -154,11 +154,11 @@ func (c *hooked) Locate(ctx context.Context, q connectors.Query) (connectors.Loc
 	return l, err
 }
 
-func (c *hooked) Verify(ctx context.Context, b connectors.Batch, k connectors.Keys) ([]dsr.Residue, error) {
-	if err := c.h.call(ctx, c.system, "verify", &connectors.Job{Batch: b}); err != nil {
+func (c *hooked) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, error) {
+	if err := c.h.call(ctx, c.system, "verify", &connectors.Job{Batch: q.Batch}); err != nil {
 		return nil, err
 	}
-	return c.Connector.Verify(ctx, b, k)
+	return c.Connector.Verify(ctx, q)
 }
 
 func (c *hooked) Erase(ctx context.Context, j connectors.Job) error {

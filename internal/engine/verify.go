@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
@@ -17,7 +18,7 @@ func (e *Engine) verify(ctx context.Context, w *workload) (func(*changes, []*mem
 		return nil, err
 	}
 	failed := map[string]error{}
-	residues, err := w.conn.connector.Verify(ctx, batch(w.members, w.conn.system), j)
+	residues, err := w.conn.connector.Verify(ctx, connectors.Search{Batch: batch(w.members, w.conn.system), Keys: j})
 	if err = splitErrors(err, func(task string, err error) { failed[task] = err }); err != nil {
 		return nil, err
 	}

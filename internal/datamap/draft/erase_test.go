@@ -132,7 +132,7 @@ func TestDraftErases(t *testing.T) {
 			}
 			j := &journal{spool: map[string][]func(func(string, []connectors.Key) error) error{}}
 			require.NoError(t, db.Erase(context.Background(), connectors.Job{Batch: batch, Journal: j}), text)
-			residue, err := db.Verify(context.Background(), batch, j)
+			residue, err := db.Verify(context.Background(), connectors.Search{Batch: batch, Keys: j})
 			require.NoError(t, err)
 			require.Empty(t, residue)
 
