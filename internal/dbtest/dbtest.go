@@ -1,4 +1,4 @@
-// Package dbtest gives each test a database of its own on the real servers that `make test` starts. Only tests
+// Package dbtest gives each test a database or a bucket of its own on the real servers that `make test` starts. Only tests
 // import it.
 package dbtest
 
@@ -84,7 +84,7 @@ func server(t testing.TB, variable string) *url.URL {
 	t.Helper()
 	raw := os.Getenv(variable)
 	if raw == "" {
-		msg := variable + " is not set; `make test` starts the database and sets it"
+		msg := variable + " is not set; `make test` starts the server and sets it"
 		if required() {
 			t.Fatal(msg)
 		}

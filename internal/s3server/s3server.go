@@ -25,15 +25,22 @@ type Options struct {
 // copyThreshold is the size above which a server-side copy must be multipart, as on AWS: 5 GiB.
 const copyThreshold = 5 << 30
 
-// Serve runs the server until ctx ends.
+// Serve runs the server until ctx ends. It is all that its process does: what the server would say about itself on
+// standard output is dropped.
 func Serve(ctx context.Context, o Options) error {
-	objects, versions, sidecar := filepath.Join(o.Dir, "objects"), filepath.Join(o.Dir, "versions"), filepath.Join(o.Dir, "meta")
-	for _, d := range []string{objects, versions, sidecar} {
+	objects, versions := filepath.Join(o.Dir, "objects"), filepath.Join(o.Dir, "versions")
+	for _, d := range []string{objects, versions} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err
 		}
 	}
-	store, err := meta.NewSideCar(sidecar)
+	quiet, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer quiet.Close()
+	os.Stdout = quiet
+	store, sidecar, err := metadata(o.Dir, objects)
 	if err != nil {
 		return fmt.Errorf("keep the metadata of objects: %w", err)
 	}
@@ -46,4 +53,18 @@ func Serve(ctx context.Context, o Options) error {
 		RootUserAccess: o.AccessKey, RootUserSecret: o.Secret, Ports: []string{o.Listen}, KeepAlive: true, Quiet: true,
 		MaxConnections: 4096, MaxRequests: 1024, MultipartMaxParts: 10_000,
 	})
+}
+
+// metadata keeps an object's metadata in extended attributes, which appear together with the object; where the file
+// system has none, in a folder of files beside it, where a reader may see an object before its metadata.
+func metadata(dir, objects string) (meta.MetadataStorer, string, error) {
+	if err := (meta.XattrMeta{}).Test(objects); err == nil {
+		return meta.XattrMeta{}, "", nil
+	}
+	sidecar := filepath.Join(dir, "meta")
+	if err := os.MkdirAll(sidecar, 0o700); err != nil {
+		return nil, "", err
+	}
+	store, err := meta.NewSideCar(sidecar)
+	return store, sidecar, err
 }

@@ -1,11 +1,12 @@
-// Command services starts the databases that the tests need, runs a command with their URLs in its environment, and
+// Command services starts the databases and the S3 server that the tests need, runs a command with their URLs in its environment, and
 // stops what it started:
 //
 //	go run ./test/services -- go test ./...
 //
 // It finds PostgreSQL, MariaDB and Chromium on the machine or installs Debian's packages (as root, or through sudo), and
 // runs the servers on free loopback ports in a private folder, without systemd or Docker. A URL that the environment already
-// gives (LETHE_TEST_POSTGRES_URL, LETHE_TEST_MARIADB_URL) is used instead. With -env FILE it writes the URLs as export
+// gives (LETHE_TEST_POSTGRES_URL, LETHE_TEST_MARIADB_URL, LETHE_TEST_S3_URL) is used instead. The S3 server is part of
+// this program, which runs itself again with -s3 DIR for it. With -env FILE it writes the URLs as export
 // lines and stays up until it is interrupted.
 package main
 
@@ -21,7 +22,7 @@ import (
 	"syscall"
 )
 
-// service is one database server that tests use.
+// service is one server that tests use.
 type service interface {
 	// variable is the environment variable that carries its URL.
 	variable() string
@@ -33,9 +34,17 @@ type service interface {
 
 func main() {
 	env := flag.String("env", "", "write export lines to `FILE` and stay up until interrupted")
+	objects := flag.String("s3", "", "be the S3 server that keeps its objects in `DIR`, at the address -listen")
+	listen := flag.String("listen", "", "address of -s3")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code, err := run(ctx, *env, flag.Args())
+	var code int
+	var err error
+	if *objects != "" {
+		err = serveS3(ctx, *objects, *listen)
+	} else {
+		code, err = run(ctx, *env, flag.Args())
+	}
 	cancel()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "services:", err)
@@ -62,7 +71,7 @@ func run(ctx context.Context, env string, command []string) (code int, err error
 		}
 	}
 	var vars []string
-	for _, s := range []service{postgres{}, mariadb{}} {
+	for _, s := range []service{postgres{}, mariadb{}, s3{}} {
 		if url := os.Getenv(s.variable()); url != "" {
 			vars = append(vars, s.variable()+"="+url)
 			continue
