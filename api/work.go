@@ -83,9 +83,11 @@ func each[A, B any](in []A, f func(A) B) []B {
 func same(s string) string { return s }
 
 func fromPlanLine(l dsr.PlanLine) gen.PlanLine {
-	out := gen.PlanLine{System: l.System, Entity: l.Entity, Method: gen.Method(l.Method), Count: l.Count}
+	out := gen.PlanLine{System: l.System, Entity: l.Entity, Method: gen.Method(l.Method), Count: l.Count, Others: opt(l.Others)}
 	if x := l.Exception; x != nil {
-		out.Exception = &gen.Exception{Article: x.Article, Statute: opt(x.Statute), Class: opt(x.Class), Ends: x.Ends}
+		out.Exception = &gen.Exception{
+			Article: x.Article, Cause: opt(gen.Cause(x.Cause)), Statute: opt(x.Statute), Class: opt(x.Class), Ends: x.Ends,
+		}
 	}
 	return out
 }
@@ -117,7 +119,11 @@ func fromTask(t *dsr.Task) gen.Task {
 	}
 	if len(t.Residue) > 0 {
 		out.Residue = ptr(each(t.Residue, func(r dsr.Residue) gen.Residue {
-			return gen.Residue{Entity: r.Entity, Field: opt(r.Field), Count: r.Count}
+			left := gen.Residue{Entity: r.Entity, Field: opt(r.Field), Count: r.Count}
+			if w := r.Waits; w != nil {
+				left.Waits = &gen.Waits{Cause: gen.Cause(w.Cause), Ends: w.Ends}
+			}
+			return left
 		}))
 	}
 	return out

@@ -18,6 +18,36 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for Cause.
+const (
+	CauseArchived   Cause = "archived"
+	CauseHold       Cause = "hold"
+	CauseLegalHold  Cause = "legal-hold"
+	CauseLiveFile   Cause = "live-file"
+	CauseObjectLock Cause = "object-lock"
+	CauseRetention  Cause = "retention"
+)
+
+// Valid indicates whether the value is a known member of the Cause enum.
+func (e Cause) Valid() bool {
+	switch e {
+	case CauseArchived:
+		return true
+	case CauseHold:
+		return true
+	case CauseLegalHold:
+		return true
+	case CauseLiveFile:
+		return true
+	case CauseObjectLock:
+		return true
+	case CauseRetention:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExtensionReason.
 const (
 	ExtensionReasonComplexity       ExtensionReason = "complexity"
@@ -99,9 +129,11 @@ func (e Kind) Valid() bool {
 // Defines values for Method.
 const (
 	MethodAnchor        Method = "anchor"
+	MethodBlocked       Method = "blocked"
 	MethodDelete        Method = "delete"
 	MethodExpire        Method = "expire"
 	MethodExport        Method = "export"
+	MethodHeld          Method = "held"
 	MethodKeep          Method = "keep"
 	MethodMask          Method = "mask"
 	MethodObjection     Method = "objection"
@@ -110,6 +142,7 @@ const (
 	MethodRedact        Method = "redact"
 	MethodRelease       Method = "release"
 	MethodRestriction   Method = "restriction"
+	MethodWait          Method = "wait"
 )
 
 // Valid indicates whether the value is a known member of the Method enum.
@@ -117,11 +150,15 @@ func (e Method) Valid() bool {
 	switch e {
 	case MethodAnchor:
 		return true
+	case MethodBlocked:
+		return true
 	case MethodDelete:
 		return true
 	case MethodExpire:
 		return true
 	case MethodExport:
+		return true
+	case MethodHeld:
 		return true
 	case MethodKeep:
 		return true
@@ -138,6 +175,8 @@ func (e Method) Valid() bool {
 	case MethodRelease:
 		return true
 	case MethodRestriction:
+		return true
+	case MethodWait:
 		return true
 	default:
 		return false
@@ -347,6 +386,9 @@ type Capabilities struct {
 	Grants bool `json:"grants"`
 }
 
+// Cause Why something stays for now that no article keeps; see docs/API.md.
+type Cause string
+
 // CheckResult defines model for CheckResult.
 type CheckResult struct {
 	At       time.Time `json:"at"`
@@ -409,6 +451,9 @@ type EventPage struct {
 // Exception What stays and why.
 type Exception struct {
 	Article string `json:"article"`
+
+	// Cause Why something stays for now that no article keeps; see docs/API.md.
+	Cause *Cause `json:"cause,omitempty"`
 
 	// Class The deletion class whose rule ends it.
 	Class   *string    `json:"class,omitempty"`
@@ -595,6 +640,9 @@ type PlanLine struct {
 
 	// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 	Method Method `json:"method"`
+
+	// Others Records of other people that go with these, such as old versions of a shared object.
+	Others *int64 `json:"others,omitempty"`
 	System string `json:"system"`
 }
 
@@ -733,6 +781,9 @@ type Residue struct {
 	Count  int64   `json:"count"`
 	Entity string  `json:"entity"`
 	Field  *string `json:"field,omitempty"`
+
+	// Waits Why something cannot go yet. It is then no failure of the erasure, and is searched for again.
+	Waits *Waits `json:"waits,omitempty"`
 }
 
 // Role defines model for Role.
@@ -821,6 +872,13 @@ type TaskState string
 
 // Tenant defines model for Tenant.
 type Tenant = string
+
+// Waits Why something cannot go yet. It is then no failure of the erasure, and is searched for again.
+type Waits struct {
+	// Cause Why something stays for now that no article keeps; see docs/API.md.
+	Cause Cause      `json:"cause"`
+	Ends  *time.Time `json:"ends,omitempty"`
+}
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string

@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -53,6 +54,8 @@ type Entity struct {
 	Shared   bool // with tenants: the entity has no tenant column on purpose
 	Tenant   string
 	Fields   []Field // declared fields, sorted by Name
+	// Placeholders are the identifiers that settings refer to ("avatars/{user_id}/**"), as [Setting.Parse] named them.
+	Placeholders []string
 	// NotPersonal lists columns that a person looked at and found to hold no personal data.
 	NotPersonal []string
 	Mentions    []string // free text searched and redacted for identifiers
@@ -80,6 +83,18 @@ func (e *Entity) From() string {
 		return e.Source
 	}
 	return e.Name
+}
+
+// Identifies returns the names of the identifiers that the entity's fields and patterns hold, sorted.
+func (e *Entity) Identifies() []string {
+	names := slices.Clone(e.Placeholders)
+	for _, f := range e.Fields {
+		if f.Identifier != "" {
+			names = append(names, f.Identifier)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Field is one declared column or record field.

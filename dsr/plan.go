@@ -28,6 +28,9 @@ type PlanLine struct {
 	Method    Method     `json:"method"`
 	Count     int64      `json:"count"`
 	Exception *Exception `json:"exception,omitempty"` // with Keep, Expire, Wait, and Anchor
+	// Others is how many records of other people go with these: old versions of a shared object. Whoever approves must
+	// have seen it.
+	Others int64 `json:"others,omitempty"`
 }
 
 // Cause is a stable code of why something stays that no article of the map keeps.
@@ -97,8 +100,9 @@ type ReceiptLine struct {
 	// Resolved is the part of Count that was settled after an interruption: the intent of the interrupted chunk minus
 	// what was still present (`resolved_after_interruption`).
 	Resolved int64 `json:"resolved_after_interruption,omitempty"`
-	// Exception is what the System itself said of why the rows stay; only in what was located.
+	// Exception and Others are what the System itself said of the rows; only in what was located.
 	Exception *Exception `json:"exception,omitempty"`
+	Others    int64      `json:"others,omitempty"`
 }
 
 // Residue is a match of a subject outside the approved exceptions, found by searching again. It names the place,

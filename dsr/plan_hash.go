@@ -80,7 +80,8 @@ func (p *Plan) Hash() string {
 
 // Drift compares the approved Plan with what was located just before its Run and returns stable codes of every
 // difference that needs a new approval: "identifier", "map", "new:SYSTEM.ENTITY.METHOD", "count:SYSTEM.ENTITY.METHOD".
-// Fewer rows, or a line that is gone, is not drift. Releasing a row and deleting it are one line here, counted as delete:
+// Fewer rows, or a line that is gone, is not drift, and nor is what waits: nothing is done to it yet. Rows that waited when
+// the Plan was approved may have become due by any other method of their Entity: a log file was rotated. Releasing a row and deleting it are one line here, counted as delete:
 // which of them a shared row meets depends on whether its other owners go first, and the Plan says that it goes with the
 // last. Drift returns nil when there is none.
 func (p *Plan) Drift(now *Plan, b Bounds) []string {
@@ -95,26 +96,38 @@ func (p *Plan) Drift(now *Plan, b Bounds) []string {
 		}
 	}
 	planned, found := p.counts(), now.counts()
-	for _, name := range slices.Sorted(maps.Keys(found)) {
-		switch was, ok := planned[name]; {
-		case found[name] == 0:
-		case !ok:
-			codes = append(codes, "new:"+name)
-		case found[name] > b.Most(was):
-			codes = append(codes, "count:"+name)
+	for _, name := range slices.SortedFunc(maps.Keys(found), func(a, b place) int { return strings.Compare(a.String(), b.String()) }) {
+		was, ok := planned[name]
+		waited, waits := planned[name.of(Wait)]
+		switch {
+		case found[name] == 0 || name.method == Wait:
+		case !ok && !waits:
+			codes = append(codes, "new:"+name.String())
+		case found[name] > b.Most(was+waited):
+			codes = append(codes, "count:"+name.String())
 		}
 	}
 	return codes
 }
 
-// counts sums a Plan's rows by SYSTEM.ENTITY.METHOD, release with delete.
-func (p *Plan) counts() map[string]int64 {
-	sums := map[string]int64{}
+// place is what a Plan counts rows by.
+type place struct {
+	system, entity string
+	method         Method
+}
+
+func (p place) of(m Method) place { return place{p.system, p.entity, m} }
+
+func (p place) String() string { return p.system + "." + p.entity + "." + string(p.method) }
+
+// counts sums a Plan's rows, release with delete.
+func (p *Plan) counts() map[place]int64 {
+	sums := map[place]int64{}
 	for _, l := range p.Lines {
 		if l.Method == Release {
 			l.Method = Delete
 		}
-		sums[l.System+"."+l.Entity+"."+string(l.Method)] += l.Count
+		sums[place{l.System, l.Entity, l.Method}] += l.Count
 	}
 	return sums
 }

@@ -77,6 +77,12 @@ func TestDrift(t *testing.T) {
 			},
 			[]string{"count:shop.messages.delete"},
 		},
+		"more waits": {
+			func(p *dsr.Plan) {
+				p.Lines = append(p.Lines, dsr.PlanLine{System: "logs", Entity: "app", Method: dsr.Wait, Count: 900})
+			},
+			nil,
+		},
 		"new but empty": {func(p *dsr.Plan) { p.Lines[1].Method, p.Lines[1].Count = dsr.Anchor, 0 }, nil},
 		"identifier":    {func(p *dsr.Plan) { p.Commitments = append(p.Commitments, "c") }, []string{"identifier"}},
 		"map":           {func(p *dsr.Plan) { p.MapHash = "n" }, []string{"map"}},
@@ -86,6 +92,21 @@ func TestDrift(t *testing.T) {
 		require.Equal(t, c.want, plan().Drift(now, dsr.DefaultBounds), name)
 	}
 	require.EqualValues(t, 11_000, dsr.DefaultBounds.Most(10_000))
+}
+
+// What waited when the Plan was approved may be erased later; what is above it is drift.
+func TestDriftOfWhatWaited(t *testing.T) {
+	t.Parallel()
+	approved := plan()
+	approved.Lines = append(approved.Lines, dsr.PlanLine{System: "logs", Entity: "app", Method: dsr.Wait, Count: 500})
+	for count, want := range map[int64][]string{600: nil, 601: {"count:logs.app.delete"}} {
+		now := plan()
+		now.Lines = append(now.Lines, dsr.PlanLine{System: "logs", Entity: "app", Method: dsr.Delete, Count: count})
+		require.Equal(t, want, approved.Drift(now, dsr.DefaultBounds))
+	}
+	other := plan()
+	other.Lines = append(other.Lines, dsr.PlanLine{System: "logs", Entity: "old", Method: dsr.Delete, Count: 1})
+	require.Equal(t, []string{"new:logs.old.delete"}, approved.Drift(other, dsr.DefaultBounds))
 }
 
 func TestSecretNeverPrints(t *testing.T) {

@@ -24,6 +24,36 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for Cause.
+const (
+	CauseArchived   Cause = "archived"
+	CauseHold       Cause = "hold"
+	CauseLegalHold  Cause = "legal-hold"
+	CauseLiveFile   Cause = "live-file"
+	CauseObjectLock Cause = "object-lock"
+	CauseRetention  Cause = "retention"
+)
+
+// Valid indicates whether the value is a known member of the Cause enum.
+func (e Cause) Valid() bool {
+	switch e {
+	case CauseArchived:
+		return true
+	case CauseHold:
+		return true
+	case CauseLegalHold:
+		return true
+	case CauseLiveFile:
+		return true
+	case CauseObjectLock:
+		return true
+	case CauseRetention:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExtensionReason.
 const (
 	ExtensionReasonComplexity       ExtensionReason = "complexity"
@@ -105,9 +135,11 @@ func (e Kind) Valid() bool {
 // Defines values for Method.
 const (
 	MethodAnchor        Method = "anchor"
+	MethodBlocked       Method = "blocked"
 	MethodDelete        Method = "delete"
 	MethodExpire        Method = "expire"
 	MethodExport        Method = "export"
+	MethodHeld          Method = "held"
 	MethodKeep          Method = "keep"
 	MethodMask          Method = "mask"
 	MethodObjection     Method = "objection"
@@ -116,6 +148,7 @@ const (
 	MethodRedact        Method = "redact"
 	MethodRelease       Method = "release"
 	MethodRestriction   Method = "restriction"
+	MethodWait          Method = "wait"
 )
 
 // Valid indicates whether the value is a known member of the Method enum.
@@ -123,11 +156,15 @@ func (e Method) Valid() bool {
 	switch e {
 	case MethodAnchor:
 		return true
+	case MethodBlocked:
+		return true
 	case MethodDelete:
 		return true
 	case MethodExpire:
 		return true
 	case MethodExport:
+		return true
+	case MethodHeld:
 		return true
 	case MethodKeep:
 		return true
@@ -144,6 +181,8 @@ func (e Method) Valid() bool {
 	case MethodRelease:
 		return true
 	case MethodRestriction:
+		return true
+	case MethodWait:
 		return true
 	default:
 		return false
@@ -353,6 +392,9 @@ type Capabilities struct {
 	Grants bool `json:"grants"`
 }
 
+// Cause Why something stays for now that no article keeps; see docs/API.md.
+type Cause string
+
 // CheckResult defines model for CheckResult.
 type CheckResult struct {
 	At       time.Time `json:"at"`
@@ -415,6 +457,9 @@ type EventPage struct {
 // Exception What stays and why.
 type Exception struct {
 	Article string `json:"article"`
+
+	// Cause Why something stays for now that no article keeps; see docs/API.md.
+	Cause *Cause `json:"cause,omitempty"`
 
 	// Class The deletion class whose rule ends it.
 	Class   *string    `json:"class,omitempty"`
@@ -601,6 +646,9 @@ type PlanLine struct {
 
 	// Method What happens to a row; see the data map's reference. Of a task that a person did, the right.
 	Method Method `json:"method"`
+
+	// Others Records of other people that go with these, such as old versions of a shared object.
+	Others *int64 `json:"others,omitempty"`
 	System string `json:"system"`
 }
 
@@ -739,6 +787,9 @@ type Residue struct {
 	Count  int64   `json:"count"`
 	Entity string  `json:"entity"`
 	Field  *string `json:"field,omitempty"`
+
+	// Waits Why something cannot go yet. It is then no failure of the erasure, and is searched for again.
+	Waits *Waits `json:"waits,omitempty"`
 }
 
 // Role defines model for Role.
@@ -827,6 +878,13 @@ type TaskState string
 
 // Tenant defines model for Tenant.
 type Tenant = string
+
+// Waits Why something cannot go yet. It is then no failure of the erasure, and is searched for again.
+type Waits struct {
+	// Cause Why something stays for now that no article keeps; see docs/API.md.
+	Cause Cause      `json:"cause"`
+	Ends  *time.Time `json:"ends,omitempty"`
+}
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -4420,127 +4478,131 @@ func (sh *strictHandler) CheckSystem(ctx *gin.Context, name SystemName) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"1H3rcts41uCrYLVdFTsfJUuKkzh2TW2lk+6e1KTTLjtdXbWxx4LJIxFjCmADoGUl5a19mn2wfZKvcACQ",
-	"lARKomL3ePInFi+4HJz7jd86sZjmggPXqnP8rZMCTUDinz99phPzfwIqlizXTPDOcedzCkTCnwUo/UyR",
-	"W5CKCR6RsZBk9GHc/ZXqOB31OlFHxSlMqRlAz3PoHHeUloxPOvf3Uecj4zerQ5/9/I4cDY+OIjJjOiUj",
-	"CdnfLjoc7vRFZ0RmKcuA6BQkEKYI5cL8TXI6gY3TiZjaOZan/AOH07gnVWSaMBURIcmMZRm53jDwfdTJ",
-	"qaRT0A5i7wqphFyd5WcppjjJyGx8ZCYYmW1dxfjCiIgx3jZ7IdcwFhJnZubdPwuQ807U4XRqJrdvLCzr",
-	"BwnjznHnfx5UJ3lg76oDtyKz1A8JTHOhgcfzf8B8dZFv+ZxouNNEp9TAgRSc/VkA0YLolCkS0yyz58y4",
-	"0pTHQCj5/fcP73vkk9CEcsIS4JqNGUizIUpykErwcicWtaqt1BbUNSuq72lK7z4Cn+i0czwYHkWdKePl",
-	"bwN1rUGaMf/55X90/8/lf/3QiQLH/mGM2BjG4ZFB7xLyDqMJVfjT7BUkUXRGmO6RX5lSjE8ivEe5moE0",
-	"ADocHjVvzpFC065eDBe2cdH50u++ufw2iAZH9xed8H4+sinTZpwQYmR4sz5bAmNaZLpz/LIfmanZtJh2",
-	"jof9PoLT/hqU8zCuYQIWVc4sND68LyfLqU6ruVjSiToGZExC0jnWsoBtEbIa2kx0Plcapqdm8PBMCh/Y",
-	"eTY7/iczFpKrBJULrgCp9VSK6wym5s9YcA0cYUvzPGOWXRzk9on/+peyvGO7Sf24OOMSjRE3JElEXEyB",
-	"6x457PfJlGZjIaeQECSvW5qxhDCeF/qEHPYHhAtir93A3Fx5QbghuSwTM0jMhUO8gMwR+Zf5NRbygiPp",
-	"urfekJkUfEKUphoikhR2p2AnJeOMTVIz4WBYclfH383FF+RaJHOihSAZlRMw1166ER38LrhBphNyOByS",
-	"GWRZ123qutCETXOhFLvO8P5RTVgYUppaCjO33uAUYqyBn5CX/T6hBPHYkKoopIrILBUKLvjI8yEcgXGk",
-	"zkxMzFsviJZzQieU8d4F70R1uXYGWs67b8caAqz6HGLBE3ViRZBZDeWJGTAoCiqiqZHNGoRqh0h+vAAi",
-	"fV7kWQwZNhez3uJWvQgPzeIeO8Bn6uv/nScg/6Dzv3gfJ2Qm5A2ZCFBEcH+e1zS+mUhR8KRHRl6O44HP",
-	"rOgWZGawyPDpXfe+qCCse758zh6426B5623OnFSlScLMMzQ7lSIHqZlhN2OaKYg6ee3St04sgWpIrigC",
-	"2BCL+auTUA1dzaawKgWi8p3reUAliTpwlzMJqtWQLNl0gnZ3hmlHnYxeQxacO6NKXxWq3NDiUf90R2Nt",
-	"zoteiwL1hVQU0hzadqvMJeMxy2l4bgm34qYlKKXI7DkwDVO1EYtFBuYtNwyVks7xN3DqlOdynJWpVl7C",
-	"35vkiNvwZ/OwFV9eCH6xMriCiRvSb2oBT6I6ol2WixHX/4JYm9WUx7ukeb1aVLVo9+uw+/ry2+DV/Q8h",
-	"eNphTukEWtLBDcy3PwdHaQGg1lTqsB1Qhx/OGQZGLsWtRbMWe8gzyq9SqtKQ+lqH4tvu/6bdr/3um+Or",
-	"bpPmWl9oNXBote9oTq9ZxvwyWqwYJFVQA9S1EBlQ7riIkDp8byI9ui/fW1q4GyRyE5VvBreRQnxzhiZY",
-	"y120Ifgx4wnjk+1x7Wf7QgjZnGa6Ec9KDZYaUJQrCAIhE/HNxu2vCtAEaJIxDkZDeit1jwyGey/2IxKL",
-	"gmujfs3JGUyKDEUXGQyOhgevB73OMiSTAlZAGYJiUsBVwXNqOH3AjFSEjY3+mTI+ISlNiH3S2lVmhyss",
-	"PzQJ3GngiZ1gFQeryRvubX/Ep+bx0AFLiIHd2lk2LHfpyMs3EVadJYjV9lZupFx1EC1EPm+JFW9JntEY",
-	"rCn/EaxJy41RIIGisqQgG6+iAPBErR7ph/PfyNGr/sAY9EwkhBrVGc/TUHZhnRUBiRyznDnlcQlpRZaQ",
-	"wqiZDl/foE8BaBIcqZHUos4spXozDeJTQdBaubiT8nZj39hSVIkb4GFHxA3MnymCD/TIPwBywvRxqdFr",
-	"olIx486U2Yh6ZlHBjZZSsSaaXg6GDaLp6m+94+7l86CU/+nWGwQtmHSsgzI5asW+E9CUrZHL30Kv1MH9",
-	"TiSgHF9UaNgZuQqqBtcKZGMpwjjHFlkC4/rVYWfVj2IOfY0uuAlnUb9DmWGBVyp4DgqhU8aj2UH/gltY",
-	"1mDXobXFgBWWuSz+7aDBdd7FkHt7qwVb+8OwM6Xp3B7eLJ2vsjAqNYszCEI+zqhSYSpMIAMUj/iMdTEQ",
-	"WWRADE901uWqlHL8cjv8VZrqQm9x9n4PYdhp4Gob2C3CRQJ1RjvwYmpmMSebwR3T6EUsptcgr8T4ypnj",
-	"9ZNrlHM4ZGiVPzPIkp+ktFTfYplj82Lw8KaglEPt9cuyQ1QvhNdnFbuW9rpIwogFXBswhm41byhlXLfc",
-	"adRRcAsyPNcSGHCxtRfWA+QX9LGEaSMDIyIq7fL13mDfkINHJNqJOtfGyjTcyVw3Cl4AfTAG4SIELSFv",
-	"3cEriolWxNzxzqKEakqmNF8KU4xgSlmGQama9Ht1GBJ+lzUh2GsSgbc0KyCo+mIUB8MeZCaFBgwffDJH",
-	"sCzHl+Vwc4TjnxcXd/1+9+LibjC+uLh7Pd7GakSA+ZWGDrw6iu0Zf+347nEHH+xbL21Iwf0arOrS9kU9",
-	"fyf4mBlW2Z5/TUGnYqOj6lzT6wyMnF+BiBsgCAuutCxivQtXHYMEHkOYcnIpYlBKyGeKjFkGxLJZH3Vi",
-	"1byR9eg75Hlm8XorjO133ywg7UEYa1d4t194CCD/YE28QLJJqitW8DIig1cRGbyOyOAoIsM+EZIMBwvc",
-	"ITYgwBBObJDHeVCtW6CQ6LMCs8rYXc+F1NanYZiWXRRbkDMVJf5aYkVAU0hpngNX6HMkUsxOiAJYYBTP",
-	"FCkB0SO/jQklmqobazf5wyAJS2zoDzdf3xtqDYCnpG5wIwmNNf6RgXV6UB6nqL7dAOSdqOYVQU9tAC67",
-	"Q+MTzHYyZXZxGpdu4Lqvq9/fxLrCDHXBt7t8ksIZQ2Mhe+TzTBiLSWE0iBsKc28SKsFeoQwJDOagytA0",
-	"dI0IIDRJJCi1ga48Udn/e1dNYmA3/3HFNg/Xcc2oY+Pv7raWBSw6m5dkz7UCjmAywmZO7IMYnt5mcZ/x",
-	"8cXlDfqb2Pr3e7EbHdghrvQJZqcSbhnMWuI3W5R124k4Zaa8cYxw3SvILDEaJDaD4xwfKk9y23NZNvPN",
-	"lNHCvhoAVotJtgDYpNQG1y3O6Yz30XcAmDnN4GrawMn/LmbL6pwCpTAKKKTT7a6MsjvaTNaepptVu3I9",
-	"RmseM2gQgy5BJKWKTGkCxAgyKzWMnFAFHoGNUgpzaU4UnddMyJq/sg2KZZRPCmcaLC7qx3en5PD1SZVJ",
-	"FN/QCaCZbH5zoVkMy4zvxcugCvxtGB3d73Vr+sW3QXR0vx+GWMb4zVWZS7C6so+M36AI5kTkwMuwtVup",
-	"Mvq7B5hZroGHdwdiHhHm2zA+IYf9N2EQeodrMO74Rwq8fioo813kXErz2gnhYkZm5jmKbLRHPntnNVGa",
-	"Sm0j0lqRTMQ0M+oDbB+4fHp84dRix18Qrd5Fs5AQC7nkV2l2skmYituWq1IpHb58tYoqv1mU/MryyJiU",
-	"KdzRBGI2pVnYL82+hihxrkFFVVbGDeSaAI/lPNeQLKBN066WQ0hmngou5foX4roLsF5z6D718pHVw0IG",
-	"dLkzyKhmt1VOoQJ5C7JH/hDyxtBYDJtd3Bu3Wai2mO1dvdvip/ekrbp2xbbDLPuszAqidR413NdZOfV3",
-	"ef68kOugS1RWxsf3uPxOUxdO9rMYXonGkY//lqYPylb0SFFe0Cxoy5xmlLd2z+WshUKOcbVA4G8XPucD",
-	"/ys3Wkl3xtsELjPKPzIejF1OaX7VuCRz0+X1hVLZ7IE7nXHLVE5jrCigMk5DCtPP0pjdZWpx3QAniQAb",
-	"5krpLRA/RkRGNujXs4jaQy/qaMGc2ZBjs4K4dk/uqCIvKuvAqMHNH8bCxiKPYRsTasqzaYvABddbyr01",
-	"Lmeoh1fWBnLKB9HrvI2DzTlcdkmAKHmOmyly+w0CcCc774EYQCuaBSq5RfoNQcna2a1YOGRK+byWP6/I",
-	"DCQQN3hEruelP3AFVA/LNdYyBpe8rEJK9pyoIk4JLZXrmSiyhHCAhBgTg5snt/ZHuPMvU6lXF7vIcHbk",
-	"CkEmsJ7y/YHXoLEGgWs55o8cZ2qMJm1LpzhpeCt1D05NwFv3aKecIijGtwTAaiXQm8OXrwNJSmUOwCpw",
-	"pBSyTW5XGaIMoFcZtlu1/cdMKk3wgbJWBtPgl/0UNXr+MrjsYSxmFLQk/OEFnNhTOicpZHnwPT9X0JRZ",
-	"yps/RgMW6wp8pnyvMUrdwLg00w2hde8KXMqmx3CM9bsnIlYHb08/9KbJZiXf+QLtfOWagthZyFxYxbN1",
-	"qKTJCXQGMbBctw5dc6bSlopjO+7tFtbEwCUotpzF16xBoGej1XKXDskzSj9t6HjqK/63KENt1RoJSmTo",
-	"UBhrkFdmEimLUp1qa7u3UXrOYFyo1onHtYSXJbV7gRkNhnsv9/eu963XdPB678X+Huwv+0yXU76d8294",
-	"v3dxsVf9urjY3/9feIl2v17irx/Wm8o7Bm395taaxrv5uCnmeTdXUpT3Gw2pRsgj85X2NIM8NvaZvmvV",
-	"U3zIPq12rBJpl143BikhuSq4tiJ2y/e87/dKjBtSYLISzIEYuQ2yCkmsGmFlKr7TlHbVNjyxRryWQV4j",
-	"ZxNfnNIw7+ZCmQWbuI0dsaR7r4LJ3fRu89KAthqIViTPKCczH5DA7NpekFkuVCqsIdnllGKFZEqMnmhW",
-	"MUvnzsNpK7Hw7973O8CxOnELlqGX3OWrLsg8aU0DtSNoy+kxYdMZFHYPNcz3QPCkX8205MStLXoNq1sp",
-	"1XmxGHiX8OeV4dZlQKehYscNt0PK6Ppam9KH1Ea1cUWC2zlyVAN4SgXor9c0mjL9mjSCNYqAyBYMrSQX",
-	"nahjlkxtKjAtEmb/wvSQsAf13JNdC8MLS8xVzYrXgigxBceblWHTudW41QmBaa7nZc4BVnysWmz+8e1d",
-	"FE6jX0hGwLL1cA3O9iPXy8E3DH4fOJZzdAe0Ra6SRrbp01CP3bXLxmvnaHaNBHZsEeAYXAvAe3Zdyy55",
-	"0VRKuWPsswa4EE3VlMyQbEuF1CjabCLe2LusI3INMS0U1KN5zoI2QsTYQA+Rd3DupV6ZNjejTDM+uaol",
-	"CRrKLy9XMZyEqVjcYoy8/oRzoUYdWXBu79nAi/3bxV4qva8TdThAoq5Kdx0yqWmegXY+MPf31Yzp9Kp0",
-	"M1sbcOwqmWJjb2QZJGGmVHqj2tDQUpHjWkqqP2s04RTitoXBseAcGktWEO6Nvt0xNTJ/S2nykAWJPkV6",
-	"NbkOylz3JbWSqhvlch0l5oiQRHDYKkRduj/DvmBmiAn9v0KTayDuFILqoQYapxCqO6v5w2nlDidjKaaL",
-	"KnpTCarLgq7Os3Z61cTRIoJVECtPc0PhpkXqj6y1DbqbANuoI/lhm9f6ySHLg7nMDC61rtzVRoEIk1Gj",
-	"O5uFiym40Fe2c9L2ZJ77iPVabQQfWh/2l5W/cAvv3ZKnbkvt2D4fKkTexl4yx1MK4TX1lO1tppAVVIb8",
-	"LIQre8gf+UY7x6z3nRU3uyTllwlEDZE290S9XCOlPMka8nNKzWjQ9/9qClJ/o2noF9S00x04hza8e2v0",
-	"QercxDXskE1rXFFQKiYZZ5RNbbmz4FDnmut1gc+luldjQ175bCiGCXOl48aaBwVxIZmenxtIeMcfa2iA",
-	"Rt6efiA3MI/IKAOdwtVF0e+/iFmC//ufCmIJ2l6qOt2hGAIqQVbrSLXObdcbxscikBrpKrOlZKCIKDS6",
-	"dbo+G9Kbuq5U2jz7y/vTM0JjKZTChEo5oZwpTN55pkojjfKEoPNSefcQSVjSu+AX/PnzdzTLjKH2/Dk5",
-	"B56YYdy2CVVk9LbQqZDsK455TH7ELRELjv//f//fqEdGd13M0R5hTNoSEV6wk03pHNNjCeUX3Nqs2EFq",
-	"dNe1pKa6gmfzEZlSeaNIAjFTRon0RRd2E8+waxUOhp2t6A30yFsysvbuCG8qwFZB2bzewk1dcL9n70NU",
-	"kI2PiaF729TKZpQqctg/dDDBMKB6/hzVjFFTC7AR2fOByf0eGZlDxk5E1jEWkZHNUkHwj2w08sulS10h",
-	"is6to6xHPokL7rrISciBosGN0UELgxlVBNNQ7eLeewg9f072Rqe/nX8ekWvIxKwy0/dtnL3WUwvbV+l1",
-	"fe6YnSijCrsCJMfYlmuWAr/g1taZ+rZ3h4OhTY+tD4G5z+IWEiK4Ry0J1Jgez58jBig8NoNgo6Vef6Pj",
-	"KvfX4sqEMk4m7NbhE95xMBoLSYaH2C1IuTZmvhXkBbfBWNv/yzYwi2z7Mb9cbFqWsPEYpHLLPKUTMMDE",
-	"lCNKrIV+Um/QaPs92eM+Gh4d7RvdM1E2bxEIhztNjKZsx7NOE0NQh8M3rndlrcnYyKUWI846uPgOZ9is",
-	"zfZTsKhg1FvKskKCrVsqdGo01phqsI3MMhYDt2qL65H3NjdqbHfY63dc3iUyHnV8cDCbzXoUb/eEnBy4",
-	"d9XBxw/vfvp0/hO+U4V1LT+q+SaPO4Ne3z4icuA0Z53jzotev/cCO1boFPnpQQo00+nXzvG3+6hzMAUt",
-	"WazcL4NZc3/rdnBAc9b17X4mgMy/5BEfEvRAKW2LmFATr/XX/BKWcdUjlRdl45O2leL95VJLwGG//2Bd",
-	"z2rdkAKNz37jULYurTUt89m5a5uQmWfckM59E36h3FqtJWHUUcV0SuXcgRqLqWzDVSN/dApM2mYUaCFR",
-	"Y5tWzZIc5zeXAt7IS6NTC6XDAQwcFNklFsJisi95i2ivUeupiTkk/xWmgSyHCzLCoVD0LuKObefhSuDa",
-	"Is9Sf1SLG8jqfhTJwzXDq2r07hcVMFfhtYSPgwebeLHXSUMvPsOikIEx7XuSLCHoDp3yvhtR7dItB90S",
-	"Ky/vlxjOwbcbmN9b1MSizUA1uest4RNkmNIRcY3leuTM/MH4xAhOK67ilPKJTV/1ru9FfMRXKnx8ZFbT",
-	"3F8Rd2CA1+t8/2HYTbU8jBViDPR6vXFA2qXRa9Wg8P7SHbwrgVIH3xCP72sSZw1zwg6/VgXW84goYRiO",
-	"oQqmUMcymPDB9ubBqv5MTCbWalw8+vdixjNBE19q0+r0v7J88fBLi/SacYpdfwO9qAOhdTt5RCj5yvIl",
-	"Sn5n5+6+ZyoXinmiXtdH+wxy2X3PJhDi8ed/f9sdvnzlNc2vLHfq8ssX/f0NjbR3xkpn3XWOv1zWcdRD",
-	"3+ietv68rIi7niNvE9w6NEhmpGmFxh5rFlF5OwS2TZ7WofC6ttavmnoxNXQJLPE8o7ybV/nSYQl8hvqr",
-	"MZYiW2UHkK/hXD59NaN+Q48gB32S91aC8OG45cK0yw2isDNUDpLY6ArCyqZuPQTvxPHJzBq6i4nSiai0",
-	"MOtF8ShZ8+bWmOtSTLiUd/XAe6OCfeYfCqP1Umtxn9SwFXRtjNGo4Iug/ZXOyTWgiccJNqWhGUbQMGcE",
-	"7vIMQ3OWYkKr8D7EahkPGXpUeo4mkOG0aECEluDik9uCogpU/mdZLvWskKdsunhUjwgHKg0plZ0w0S1Q",
-	"o6F61kgzEYUSKxptmrdxDPlCrkTVFcWY7sMBMg/vbLLBCfRCuTw3pghVqFouB7q4EfcZU5BEVeXoBTfD",
-	"8ZVeQuRtm8Lqyvf1hozKzL0RKXgGSl3w0WI5t/Vvgba+h0VG8jPL4Kwsq3qqxtZC8/FNQmb4V/Q8t4gD",
-	"yclSQ/Oac+0vbmX+3eRoUKEihB3orqS2JSl2oMqcmwYqJKe/nX+usjQWP0MyLZS2TTQ1xa4ChJLfzz56",
-	"FX5KdZzaBrlGJ7yBOSQkFtMp01Pg+qRsY8vUBU/Al3AHaMGmBtXE6mNgs8s/+ovVpS2lwcnSJ22wjz/j",
-	"dY+pPcuH0KN+Zq6vRRkice2AAJvM11KBHhAVv7HkvlGr+gV0xQtDZ7F+m7Xsx+8EzXlaDww8mAhsxd1r",
-	"WdCXISgeuNx6JOudR24SzD/Oq49D2diuTinHTiw2IlSPYuwd9l+Q0VgUsgtzUKP9E6KXW0zZQcr+Uvar",
-	"RuRwMLzgI7S+UqrS7pSpqYu9uNiD+1AV4TAza8koD7EO229+d0nqPnL0WCK0bIe/vQDdCtXLr4x8P8o7",
-	"CBJqc+AdN3d13B79yzijxf96KNJbHUtUEeYABzam/VCou+TAxrEfBhX+fSzoD6bTRNIaG/LarzkX/MpL",
-	"So1GPCl48wntyKEPqmbGjebvT/aRFfiuetBY4tVpjJPi2FWQVrqO5SFbEYN6C6bialrJ2gySp2AJVg2l",
-	"n6gduCjtnqkyJzciIksA63S/zxJ8BOln+/8/kvCzhKbLOuWkwGIhsG4/32JnkSawp3TyVCVQ1fF6e833",
-	"r2J1FnK2Isv7Hq7nqEJMBdepInvVFzn2H0MclXngjyOQbMPeD1Wy+dPCjWBj4aeHJm55GzsEVtjyah22",
-	"7CoafSnB4+CK76L8VPlIvcvz00ORM8wRtV/JEVxLkWUgn6l6j2jbyLjsKe2QZXi092J/j26NLw24kVc9",
-	"AZsM3J1imS1jM26KgLpxzr5C+c2OE8KF/+pk76Gs5plr5nHD0btqP1NX0y0WI4kbg4aPblqvy7bJGL9Z",
-	"TLaJUPO2XfYQjq6R3voknBuYl2k3hcwak27q3QUfxBn8SFkw9XU2RM0N6J5U1ksZq058WHuroLXDv/Ui",
-	"IfftEh9eHriOhU9TGNTbKT49YYCrq76YViW81hUHDB61VxKaEMH1WwymyHgnkJnWdxjOKH+myMhw41GP",
-	"uMg5lUCuRcETtcoojATx+QSPJT4yypvImsPM2IPohntQibEayX9a5qYtzXwcGseWNU+WyH1Dnaeo7Y0x",
-	"WlWhDtMpZivZnjKVIXD4OGajBFVMHw0pzNj/6V7Mj6BrHFgWLt7+YAxXgpbzxzoALeePAP9/i3f/F0EE",
-	"d/RRtaUwjBer1Um9Wv1hTqasrWt0IGPl9GMKsrIqsMHvil+p8bVSkc9YFjIpPy7EpC3P6nUewcuKPnzG",
-	"CX5MtKz2fEIyD4/w4Jtd2v2B71zwXeS22SNva6tPqU7XutTsWj7bTwY9LYm5VHf7FAWnsWeWPtBkDNRE",
-	"cCNPbVcLpI/v4Ae1uvxGHnDunnlELlDrKxDgAx8el+gxxQ5NDt/6Z7HzWNsM1Tq9L4L54JtZ9P0BNokI",
-	"kGgg1do1dtitWKDeBmgNnZrVnHve9mhnXP/yeYPl4ntPnBBukJwpMhEPk4+MeTRV8yYX2UQrZoqlm6XA",
-	"HVOWESHJNRDGS3baPkl5MWm/Ksb+cmlOwn4Pwp56Vcl4fHAwGL7u9Xv93uD4qH/UR/bnZl42Vd8HK6jt",
-	"52IXvwmnU5j2KpQqpdZq7jJ2CsxB5BlgvXICy97B2jgVr1kdCD8rI/I5ftem9kEapKk9nzxqFju0NRNu",
-	"zNLBEx6ygUJrA/jjWX3f1X7jy86cwAW4N3oL9TmhAf6O1Z8+UV6yGPHUVhuV75akpYzE/u8AAAD//w==",
+	"1H3rcts4l+CrYLldFTtDyZLjJI5dU1vppLu/1JdOu+x0pWpjjwWTRyJGFMAGIMtKylv7NPtg+yRTOABI",
+	"SgIlUbH78+RPLF5wOTj3G79HiZgUggPXKjr5HmVAU5D45y+f6cj8n4JKJCs0Ezw6iT5nQCT8NQWlnyly",
+	"C1IxwWMyFJIMPgw7v1OdZINuFEcqyWBCzQB6XkB0EiktGR9F9/dx9JHx8erQ57++I8eHx8cxmTGdkYGE",
+	"/N8vIw53+jIakFnGciA6AwmEKUK5MH+Tgo5g43QioXaO5Sm/4HAa96SmuSZMxURIMmN5Tm42DHwfRwWV",
+	"dALaQezdVCohV2f5VYoJTjIwGx+YCQZmW9cJvjAgYoi3zV7IDQyFxJmZefevKch5FEecTszk9o2FZf0k",
+	"YRidRP/zoDrJA3tXHbgVmaV+SGFSCA08mf8T5quLfMvnRMOdJjqjBg5kytlfUyBaEJ0xRRKa5/acGVea",
+	"8gQIJX/++eF9l3wSmlBOWApcsyEDaTZESQFSCV7uxKJWtZXagjpmRfU9TejdR+AjnUUn/cPjOJowXv42",
+	"UNcapBnzP77+j87/ufq3n6I4cOwfhoiNYRweGPQuIe8wmlCFP81eQRJFZ4TpLvmdKcX4KMZ7lKsZSAOg",
+	"o8Pj5s05Umja1YvDhW1cRl97nTdX3/tx//j+Mgrv5yObMG3GCSFGjjfrs6UwpNNcRycve7GZmk2mk+jk",
+	"sNdDcNpf/XIexjWMwKLKuYXGh/flZAXVWTUXS6M4MiBjEtLoRMspbIuQ1dBmoou50jA5M4OHZ1L4wM6z",
+	"2fE/mbGQXCWoQnAFSK1nUtzkMDF/JoJr4AhbWhQ5s+zioLBP/Nt/Kss7tpvUj4szLtEYcUOSVCTTCXDd",
+	"JUe9HpnQfCjkBFKC5HVLc5YSxoupPiVHvT7hgthrY5ibKy8INySX52IGqblwhBeQOSL/Mr+GQl5yJF33",
+	"1hsyk4KPiNJUQ0zSqd0p2EnJMGejzEzYPyy5q+Pv5uILciPSOdFCkJzKEZhrL92IDn6X3CDTKTk6PCQz",
+	"yPOO29TNVBM2KYRS7CbH+8c1YWFIaWIpzNx6g1OIoQZ+Sl72eoQSxGNDqmIqVUxmmVBwyQeeD+EIjCN1",
+	"5mJk3npBtJwTOqKMdy95FNfl2jloOe+8HWoIsOoLSARP1akVQWY1lKdmwKAoqIimRjZrEKodIvnxAoj0",
+	"eZFnMWTYXMy6i1v1Ijw0i3vsAJ+pr/9PnoL8Qud/8z5OyUzIMRkJUERwf543NBmPpJjytEsGXo7jgc+s",
+	"6BZkZrDI8Old976oIKx7vnzOHrjboHnrbcGcVKVpyswzND+TogCpmWE3Q5oriKOidul7lEigGtJrigA2",
+	"xGL+ilKqoaPZBFalQFy+czMPqCRxBHcFk6BaDcnSTSdod2eYdhzl9Aby4Nw5Vfp6qsoNLR71L3c00ea8",
+	"6I2Yor6Qiak0h7bdKgvJeMIKGp5bwq0YtwSlFLk9B6ZhojZiscjBvOWGoVLSOf4GTp3yXI6zMtXKS/h7",
+	"kxxxG/5sHrbiywvBr1YGVzBxQ/pNLeBJXEe0q3Ix4uY/IdFmNeXxLmlerxZVLdr5dth5ffW9/+r+pxA8",
+	"7TBndAQt6WAM8+3PwVFaAKg1lTpsB9Thh3OGgVFIcWvRrMUeipzy64yqLKS+1qH4tvO/aedbr/Pm5LrT",
+	"pLnWF1oNHFrtO1rQG5Yzv4wWKwZJFdQAdSNEDpQ7LiKkDt8bSY/uy/eWFu4Gid1E5ZvhbUztWpbNszlR",
+	"YgI6Y1ZvmSu0QLiYWTOFC0KlZkkOZAxQqFOiAIxypQ7enn3oTlLDX4AbVfdrJMHIMjNy7Kbu5CIZR3GU",
+	"w4jmnUzkhqioTDJ2C+bPnN1CZ8hys3q8exVA+3cZJONzNB9bnkAbZjVkPGV8tD2d/GpfCBGK06o30kip",
+	"fVNzjOUKggeIkNy0/VXhnwJNc8bBaHdvpe6S/uHei/2YJGLKtVEd5+QcRtMcxS7p948PD173u9EyJNMp",
+	"rIAyBMV0CtdTXhhsSwMmsCJsaHRnRLeMpsQ+aW1Cs8MVcRWaBO408NROsEo/1eQN97Y/4jOkmsABS0gA",
+	"UXgzTJaOvHwTYRUtQay2t3Ij5aqDaCGKeUuseEuKnCZg6fsjWHOcG4NGAkVFT0E+XEUB4KlaPdIPF3+Q",
+	"41e9PilAMpESatR+PE/DlabW0RLQJhJWMKf4LiGtyFMyNSqyw9c36A8BmgZHaiS1OJplVG+mQXwqCFor",
+	"03dSPMf2jS3FrBgDDztRxjB/pgg+0CX/BCgI0yelNaKJysSMOzNsI+qZRQU3Wkr0mlh92T9sEKvX/949",
+	"6Vw9D2oov9x6Y6YFk050UJ+IW7HvFDRla3SK76FX6uB+J1JQji8qNEqNTgCqBtcKZEMpwjjHFlkC4/rV",
+	"UbTqAzKHvkaP3YSzqJuizLDAK5VTB4XQKePR7KA7wi0sa9/r0NpiwArLXFZd7KDBdd4lUHhbsQVb+2LY",
+	"mdVgzOHNsvkqC3OqTBDyideQ1rp7vUBIcqpUmGZTyAGFKT5jnSlETnMghoM6O3pVpjnuuh22K031VG+B",
+	"KX7HYUhr4GobSC9CUQJ17gmv+BlI5XDHNPpLp5MbkNdieO0cDyqg1a1IRRwytMpfGeTpL1JaHtFimUPz",
+	"YvCoJ6CUI4T1y7JDVC+E12fVwJaeCZGG0dAo0DrsemjeUMa4brnTOFJwCzI81xIYcLG1F9YD5Df0JoVp",
+	"IwcjUCpd9PVef79uQdAojm6MPW14mblu1MGgUfChjIW0hLx1fK+oMVoRc8e7xVKqKZnQYikgM4AJZTmG",
+	"32qy8tVRSFRe1URmt0lg3tJ8CkFFGeNVGOAhMyk0YKDkkzmCZam/LLWbYzn/cXl51+t1Li/v+sPLy7vX",
+	"w23sYwSYX2nowKuj2F5M1I7vHnfwwb710gZP3K/+quZtX9Tzd4IPmWGV7fmXMXfFRpfchaY3ORitYAUi",
+	"boAgLLjScproXbjqECTwBMKUU0iRgFJCPlPEGMzEslkfX2PVvLGNXTjkeWbxeiuM7XXeLCDtQRhrV3i3",
+	"X3gIIP9kTbxAslGmK1bwMib9VzHpv45J/zgmhz0iJDnsL3CHxIAAg1WJQR7nK7YOkKlE7xyYVSbueiGk",
+	"tt6beemSYAtypqLE30usCOgVGS0K4Aq9q0SKmXWD1BnFM0VKQHTJH0NCiaZqbK0sfxgkZakNcuLm63tD",
+	"rQHwlNQYN5LSROMfOVj3DuVJhsreGKCI4pr/B33SURzNKIYoMyu1boxBDWkAXrtD6RPMdjKIdnGbl47w",
+	"urev19vE0sKMdsG7vXzCwplUQyG75PNMGLtLYTyMG8pzbxIqwV6hDAkP5qDK4Dx0jGggNE0lKLWB3jyx",
+	"2f+7103iYTcPesVOj9Zx0ziyGQjutpZTWHS3L8mkGwUcwWSE0JzYBzFAv83iPuPji8vr9zax+x/34ze6",
+	"8EPc6hPMziTcMpi1xG+2KAO3E33KTDl2DHLdK8hEMR4mNoPjAh8qT3Lbc1l2Fpgp44V9NQCsFpVtAbBR",
+	"qSWuW5zTJe/jHwAwcxrD9aSBw/9DzJbVPAVKYRxUSKfzXRsleLCZrD1NN6t85XqMNj1k0CAeXYpMRhWZ",
+	"0BSIEXBWmhj5oaZ4BDZOK8ylOVF0XjMta17PNiiWUz6aOpNhcVE/vzsjR69Pq1yqZExHgMa2+c2FZgks",
+	"M74XL4Oq8ffD+Ph+r1PTO7734+P7/TDEcsbH12U2xerKPjI+RtHMiSiAl4F7t1Jl9HoPMLNcAw/vVMRM",
+	"Ksw4YnxEjnpvwiD0bttg5PVLBrx+KqgLuNwBKc1rpxhRmZnnKLLRLvnsXd5EaSq1jclrRXKR0NyoFbB9",
+	"6Pbp8YUzix1/Q7x+F81CQiLkkr+l2VUnYSJuW65KZfTw5atVVPnDouQ3VsTG1MzgjqaQsAnNw95t9i1E",
+	"iXMNKq7yUsZQaAI8kfNCQ7qANk27Wg5EmXkquJTrX4hsL8B6zaH75NNHVg+nMqDLnUNONbutsioVyFuQ",
+	"XfJFyLGhsQQ2O8o3btN5Cts4o5zDeFv89B62VQex2HaYZV+WWUG8ztOG+zovp/4hj6AXchG6SmVlfPyI",
+	"K/AscwF1P4vhlWg0+Qh4aRKhbEVPFeVTmgdtmbOc8tZuu4K1UMgxOhcIH+7C53zqw8qNVtKd8Tbhz5zy",
+	"j4wHI6ATWlw3LsncdJmNoWQ+e+BOZ9wymdUYKwqoTLKQwvSrNOZ4mVxdN8xJKsAGyzJ6C8SPEZOBDR12",
+	"LaJ20bs6WDBnNmQZrSCu3ZM7qtiLyjowanDzh7Gwsdhj2MaUovJs2iLwlOst5d4aVzTUgzRrw0Hlg+iN",
+	"3sbx5hwx93GEKbIqxORRTKGBbmsUQBS5045HwqaW6gwUxERNk8xISpGnPtlW2ex5lVEJKbEg3Upo7pDY",
+	"UXJBt/fYnUDwSHeyPB+IJbXiIkAlt2S4IdhaA92KzUUmlM9rNQ2KzEACcYPH5GZeei5XQPWwfGwtq3IJ",
+	"5aoheQrRq1T3Z2Kap4QDpMQYPZgMtbWHxJ1/md6+uthFFrgjnwqypfW8yB94DRprELiW9//IEbHGuNe2",
+	"dIqThrdS9ynVVA7ryI3KKYKKxZYAWK3OenP08nUg+arMbVgFjpRCtslZK4OpAfQqA4yr3oghk0oTfKCs",
+	"X8LShGXPSY2ev/avuhg1GgRtG394AXf7hM5JBnkRfM/PFTSulmoZTtCkxloPX73QbYynNzAuzXRDyoB3",
+	"Ti5VOGDgKJgouR4ZnXfSzleuKYidU1kIqwq3Duo0uaXOIQFW6NZBds5U1lKVbce93cKaGLgExZazE9cI",
+	"cE1lO8176ZA8o/TTho6nvuJ/iXrWVtGSoESOLo6hBnltJpFyWip4bb0JbZSecxhOVetk8Foiz5IhsMCM",
+	"+od7L/f3bvatH7f/eu/F/h7sL3txl9PwnTvy8H7v8nKv+nV5ub//v/AS7Xy7wl8/rTfedwwv+82tNdZ3",
+	"87pTzL1vrm4p7zeado2QR+Yr7WkGeWziM5jXqqf4kH1a7Vi50y5tcAhSQno95dqK2C3f897oazFsSNbJ",
+	"SzAHovk2HCwksWqElan4TlOCWNuAyRrxWoajjZxNfcFQw7ybi5cWrPQ2dsSS7r0KJnfTO/JLk95qIFqR",
+	"IqeczHyIBLOGu0FmuVA9soZkl1OlFZIpMXqiWcUsmzufq62Ow7+7P+6Sx4rRLViGXnLgrzpFi7Q1DdSO",
+	"oC2nx0RUZ1DYPdQw3wPBk34105JbubboNaxupXzqxWIqgIS/rg23LkNMDVVUbrgdUmHX1z+VXq02qo0r",
+	"3NzOtaQawFMqQH+/ptGckzijTG8EwBd8qFF/WKM2iHzBLEsLEcWR2SC1CdF0mjL7F6a3hD3AF55IW5hp",
+	"2CRA1Wx+LbCEynFyZZh6YfVzdUpgUuh5mTOBdS+r9p1/fHuHhtP/F5IpsPFAuBJp+5HrBf0bBr8PHMsF",
+	"Og/aomJJUdt02qjHHttlGbZzlLtWEDs2eXDssAXgPXOvZce8aCqG3TF2WwNciKZqKmlIEmZCahSENsFw",
+	"6F3uMbkBTJ6vRyOdvW1EjrGYHiJv4sLLyDId0LAYxkfXteRHQ/nl5SoGlTKViFuM8defcA7XOJJTzu09",
+	"Gziyf7vYUaUlRnHEAVJ1XTr3kElNihy085i5v69nTGfXpZvcWoxDV8+VGOskzyFc7nhR+q7a0NBSmer6",
+	"Iobas0ZvziBpW9qdCM6hsXAH4d7oCR5SoyFsKXsesizTp36vJgdCmcO/pIRSNVYuh1NijgtJBYctowVF",
+	"5Qdc9RwzQ0zoLRaa3ABxpxBUJjXQJINQ9V3Ne04r5zkZSjFZVOibiohddnd1nrXTqyaOFxGsglh5mhvK",
+	"Vy1Sf2StLdbdBNhGjcoP27zWTw5ZHszBZnCpdf2yNgpEmIwand8srJBxoa9t76vtybzwEfe12gg+tD5t",
+	"QVbexS18fUt+vS11aft8qBx7G+vKHE8phNdUlba3sEI2UxkgtBCurCd/5ButIrPed1bc7FJsUCZANcTl",
+	"3BP1MpSM8jRvyC8qNaN+z/+rKUi9jYakX1DTTnfgHNrw7q3RB6lzE9ewQzatcUVBqZhkklM2sUXfgkOd",
+	"a67XBT6X6l6NDXnls6HIJ8yVGkt2v3g7rVWtZb1thKseHwkyB90lH1AL1BlwwgUxG51K8C4cV6kRYx4m",
+	"pmfZaCNGkcqKpmXdpk1lZptCyuVoII6xerxYLJdMJdPzCzOd96Wyhj5/5O3ZBzKGeUwGOegMri+nvd6L",
+	"hKX4v/+pIJGg7aWqoSPKaqASZLXcTOvCNndifCgC+a+uiF9KBoqIqUZPWcenvHrvgauqN8/+9v7snNBE",
+	"CqUwa1aOKGcKM7SeqdKSNWeE/mDlPW4kZWn3kl/y58/f0Tw31uzz5+QCeGqGcdsmVJHB26nOhGTfcMwT",
+	"8jNuiVhw/P//+/8GXTK462Ai/gDD/JbT4AU72YTOMQeaUH7JrWGPjdIGdx3Lj1RH8Hw+IBMqx4qkkDCb",
+	"3OEqbuwmnmFzNhwMG7jRMXTJWzKwToEB3lSAHbHyeb1Tobrkfs/eLasgH54Qwxxt1olNG1bkqHfkYIKR",
+	"VfX8Oepig6ZOdwOy52O9+10yMIeMDbesrzEmA5uKhOAf2ADv1yuXn0QUnVvfY5d8EpfcNUuUUABFrwQG",
+	"XC0MZtTQF9duce89hJ4/J3uDsz8uPg/IDeRiVvky9m3qQq11nE+laW7nyOxEOVXYQCI9we5zswz4JbcG",
+	"4cR3dzzqH9oc6PoQmOAubiElgnvUkkCNffb8OWKAwmMzCDZYamk5OKkSvC2uGA5CRuzW4RPecTAyHObw",
+	"CJtiKdetz3c8veQ2vm3b3Nk+fbHtsueXi735UjYcglRumWd0BAaYmFdGiXVjnNb7kNq2Zva4jw+Pj/eN",
+	"gp4qm5wKhMOdJsacsONZz5IhqKPDN65Fa62X3sDljyPOOrj4Rn7Yk9C23rCoYDiq5by2aG1q+LHGiIXt",
+	"15ezBLhlq64V5NvC6Pqdw24vcsm1yHjUycHBbDbrUrzdFXJ04N5VBx8/vPvl08Uv+E4VKbf8qObuPYn6",
+	"3Z59RBTAacGik+hFt9d9gc1NdIb89CADmuvsW3Ty/T6ODiagJUuU+2Uwa+5v3fYPaME6vqvVCFBCljzi",
+	"Q4puOqVtpRqaK7U2sl/DgqR6pHI1bXzSdgy9v1rqfHnY6z1Yc79a069Af78/OJQdemu9+XwK9tpee+YZ",
+	"N6TzcYVfKLdW67wZR2o6mVA5d6DGijnbV9jIH50Bk7ZvCZqR1BjwVU8wx/nNpYDL9soYHkLpcEwIB0V2",
+	"iVXQmNFN3iLaa9RfamIOyX+FaSDL4YIMcCgUvYu4Yzu/uDrHtsiz1AbY4gayup9F+nA9H6tCzPtFNcaV",
+	"8S3hY//BJl5si9PQctKwKGRgTPv2NUsIukNDyB9GVLt0y0G3xMqr+yWGc/B9DPN7i5pYsRtoJeDakPic",
+	"I6Z0TFz/xC45N38YtZlpJ66SjPKRzVH28YFFfMRXKnx8ZFbT3EYUd2CA141+/DDsploexgoxBloajx2Q",
+	"dulnXPXhvL9yB+/q3NTBd8Tj+5rEWcOcsJG1VYH1PCZKGIZjqIIp1LEMJlhDiWNLh1yMRta0Xjz692LG",
+	"c0FTX0/V6vS/sWLx8Eub6IZxis2tAy3XA9kKdvKYUPKNFUuU/M7O3XnPVCEU80S9rl38ORSy856NIMTj",
+	"L/7xtnP48pXXNL+xwqnLL1/09jf0i98ZK511F518varjqIe+0T1t84Gy7PFmjrxNcGtbktxI0wqNPdYs",
+	"ovJ2CGz7ga1D4XXd2181te1qaIZZ4nlOeaeoUtDDEvgc9VdjLFkTHptCNnMunxGcU7+hR5CDPm9+K0H4",
+	"cNxyYdrlXmLYRKwASWwICmFls+Eegnfi+GRmDd3F3PNUVFqYdTV5lKy5vGvMdSlwXsq7ei5Do4J97h8K",
+	"o/VSB32fJ7IVdG0g1qjgi6D9nc7JDaCJxwl2JKI5hhkxDQfuihzjl5ZiQqvwjtZqGQ8Zn1V6jiaQ4bRo",
+	"QISW4IK424Kiiub+97Jc6ok2T9l08ageEw5UGlIqm6aiW6BGQ/VEnGYiCmWfNNo0b5MEioWEkqoljjHd",
+	"D/vIPLyzyUZw0AvlUgeZIlSharkcDeRG3OdMQRpX5cGX3AzHVxpJkbdtqucr39cbMiiTIQdkynNQ6pIP",
+	"Fmv2rX8LtPU9LDKSX1kO52Xt3FM1thZ67G8SMod/R2t/iziQni717a851/7mjv0/TI4GFSpC2IHuSmpb",
+	"kmIHqkxMaqBCcvbHxecqlWXxazuTqdK236rGuAUnlPx5/tGr8BOqMYbhdMIxzCEliZhMmJ4A16dlx2Om",
+	"LnkKvk4/QAs2f6omVh8Dm12S1t+sLm0pDU6XvtyEn6tgvO4xtWf5EHrUr8w1LylDJK7nE+C3FGr5Ug+I",
+	"it9Zet+oVf0GuuKFobNYv81aQukPguYiqwcGHkwEtuLutcTyqxAUD1y5ApL1ziM3Ceaf59U30GwAXGeU",
+	"Y7sdGxGqRzH2jnovyGAoprIDc1CD/VOil/uI2UHKJmL2413kqH94yQdofWVUZZ0JUxMXe3GxB/c9NsJh",
+	"ZtaSUx5iHfazCrtLUvctr8cSoeVXH7YXoFuhevkxnR9HeQdBQm1ZgePmrljfo38ZZ7T4Xw9FeqtjiSrC",
+	"HODABv4fCnWXHNg49sOgwr+OBX1hOkslrbEhr/2ac8GPGWXUaMSjKW8+oR059EHV97rR/P3FPrIC31UP",
+	"Gku9Oo1xUhy7CtJK19w+ZCtiUG/BVFzNvVmbZvMULMGq9/gTtQMXpd0zVSYux0TkKWDp849Zgo8g/eyn",
+	"Ih5J+FlC02XpdzrF+iuXueP7KC3SBDYUT5+qBKranW+v+f5drM5Czha5ed/DzRxViIngOlNkr/p4y/5j",
+	"iKMyWf5xBJLt1vyhysh/WrgR7Cr99NDELW9jG8gKW16tw5ZdRaOvt3gcXPEttJ8qH6m3+H56KGJ7I9kP",
+	"KgmupchzkM9UvUG47WJdNhR3yHJ4vPdif49ujS8NuFFUjR+bDNydYpktYzNuioC6ccG+Qfl5l1PChf+4",
+	"avehrOaZ648y5uhdtV9jrOkWi5HEjUHDRzet12Xb5IyPF5NtYtS8bStFhKPrlrg+CWcM8zLtZirzxqSb",
+	"egvJB3EGP1IWTH2dDVFzA7onlfVSxqpTH9beKmjt8G+9SCh8jvbDywPXlvJpCoN6z8ynJwxwddXH9aqE",
+	"17rigMGj9kpCEyK4pprBFBnvBDLT+jbSOeXPFBkYbjzoEhc5pxLIjZjyVK0yCiNBfD7BY4mPnPImsuYw",
+	"M/YguuEeVGKsRvKflrlp61cfh8axC9CTJXLfo+gpantDjFZVqMN0htlK7qOtpSFw9DhmowQ1nTwaUpix",
+	"/7t7MT+CrnFgOXXx9gdjuBK0nD/WAWg5fwT4/0u8+78JIrijj6p3B37jGCBVpF7S/zAnUxYgNjqQsbz8",
+	"MQVZWTrZ4HfFTxT5WqnYZywLmZZflmLSlmd1o0fwsqIPn3GC350tS2KfkMzDIzz4bpd2f+DbO/wQuW32",
+	"yNsC9DOqs7UuNbuWz/Z7UU9LYi4VJz9FwWnsmaWvcxkDNRXcyFPb+gPp4wf4Qa15QSMPuHDPPCIXqDVf",
+	"CPCBD49L9JhihyaH74+02MytbYZqnd4XwXzw3Sz6/gA7aQRINJBq7bpf7FYsUO+VtIZOzWouPG97tDOu",
+	"fyS/wXLxDTpOCTdIzhQZiYfJR8Y8mqrDlYtsohUzwdLNUuAOKcuJkOQGCOMlO22fpLyYtF8VY3+9Midh",
+	"P/phT72qZDw5OOgfvu72ur1u/+S4d9xD9udmXjZV3wcrqO2XhRc/CKgzmHQrlCql1mruMjZfdL3qDStJ",
+	"Ydk7WBun4jWrA+G3g0Qxd43sy68OIU3t+eRRs9hDWzPhxiwdPOEhGyi0NoA/ntX3Xe03vuzMCVyAe6O7",
+	"UJ8TGuAfWP3pE+UlSxBPbbVR+W5JWspI7P8KAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -343,32 +344,93 @@ func TestWhatExpiresIsVerifiedAgain(t *testing.T) {
 	t.Parallel()
 	h, _ := shop(t, auto)
 	h.env["CRM"] = crm(t).url
-	h.activate(shopMap + strings.Replace(secondSystem, "erase: delete", `keep: {article: "17(3)(b)", class: logs}`, 1) + `
-deletion_classes:
-  logs: {period: P30D, from: collection}
-`)
+	h.activate(shopMap + secondSystem)
+	ends := h.time.Now().Add(30 * 24 * time.Hour)
+	gone := &dsr.Exception{Cause: dsr.CauseRetention, Ends: &ends}
 	h.hooks.located = func(_ string, l *connectors.Located) {
 		for i := range l.Counts {
 			if l.Counts[i].Entity == "contacts" {
-				l.Counts[i].Method = dsr.Expire
+				l.Counts[i].Method, l.Counts[i].Exception = dsr.Expire, gone
 			}
 		}
+	}
+	var searched []string
+	h.hooks.verified = func(system string, b connectors.Batch, left []dsr.Residue) []dsr.Residue {
+		searched = append(searched, system)
+		if system == "crm" && h.time.Now().Before(ends) {
+			left = append(left, dsr.Residue{Subject: b[0].Ref, System: system, Entity: "contacts", Count: 1, Waits: gone})
+		}
+		return left
 	}
 	r := h.file(dsr.Erasure, "ada@example.com")
 	h.drain()
 	r = h.wants(r.ID, dsr.Deferred)
-	require.NotNil(t, r.DeferTo)
-	_, err := h.Reveal(t.Context(), officer, r.ID, "still-needed")
+	require.Equal(t, ends.UTC(), r.DeferTo.UTC(), "the day on which the system says that it is gone")
+	_, p := h.plan(r.ID)
+	at := slices.IndexFunc(p.Lines, func(l dsr.PlanLine) bool { return l.Method == dsr.Expire })
+	require.GreaterOrEqual(t, at, 0)
+	require.Equal(t, dsr.CauseRetention, p.Lines[at].Exception.Cause)
+	ids, err := h.Reveal(t.Context(), officer, r.ID, "still-needed")
 	require.NoError(t, err)
+	for _, id := range ids {
+		require.Equal(t, "user_id", id.Name, "the system that waits does not search by anything else")
+	}
+	require.NotEmpty(t, ids)
 	require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
 	h.drain()
 	h.wants(r.ID, dsr.Deferred)
+	searched = nil
 	h.time.forward(31 * 24 * time.Hour)
 	require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
 	h.drain()
 	h.wants(r.ID, dsr.Completed)
+	require.Equal(t, []string{"crm"}, searched, "only the system in which something waited is searched again")
 	_, err = h.Reveal(t.Context(), officer, r.ID, "no-longer")
 	require.Error(t, err)
+}
+
+// What a lock keeps is erased when the lock has ended: nobody has to remember.
+func TestWhatWaitsIsErasedLater(t *testing.T) {
+	t.Parallel()
+	h, x := shop(t, auto)
+	locked := true
+	ends := h.time.Now().Add(10 * 24 * time.Hour)
+	lock := &dsr.Exception{Cause: dsr.CauseObjectLock, Ends: &ends}
+	h.hooks.located = func(_ string, l *connectors.Located) {
+		for i := range l.Counts {
+			if locked {
+				l.Counts[i].Method, l.Counts[i].Exception = dsr.Wait, lock
+			}
+		}
+	}
+	h.hooks.before = func(_ context.Context, _, verb string, job *connectors.Job) error {
+		if verb == "erase" && locked {
+			job.Batch = nil
+		}
+		return nil
+	}
+	h.hooks.verified = func(_ string, _ connectors.Batch, left []dsr.Residue) []dsr.Residue {
+		for i := range left {
+			if locked {
+				left[i].Waits = lock
+			}
+		}
+		return left
+	}
+	before := x.count("SELECT count(*) FROM customers")
+	r := h.file(dsr.Erasure, "ada@example.com")
+	h.drain()
+	r = h.wants(r.ID, dsr.Deferred)
+	require.Equal(t, ends.UTC(), r.DeferTo.UTC())
+	require.Equal(t, before, x.count("SELECT count(*) FROM customers"))
+
+	locked = false
+	h.time.forward(11 * 24 * time.Hour)
+	require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
+	h.drain()
+	r = h.get(r.ID)
+	require.True(t, r.State.Final(), r.State)
+	require.Equal(t, before-1, x.count("SELECT count(*) FROM customers"))
 }
 
 // Who cannot be erased fails alone, though the system refused the whole batch.

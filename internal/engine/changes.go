@@ -30,6 +30,7 @@ type changes struct {
 	learned      []SealedIdentifier
 	suppressions []Suppression
 	forget       []string
+	forgetBut    map[string][]string // names of identifiers that are still needed, by Request
 	hourly       map[dsr.Kind]int64 // requests filed within the hour, read once
 	drop         []string           // Tasks whose spool goes
 	work         []nudge
@@ -44,6 +45,7 @@ type nudge struct {
 func (e *Engine) changes(tx Tx, a dsr.Actor) *changes {
 	return &changes{
 		e: e, tx: tx, now: e.now(), actor: a.ID, requests: map[string]*dsr.Request{}, tasks: map[string]*dsr.Task{},
+		forgetBut: map[string][]string{},
 	}
 }
 
@@ -193,6 +195,14 @@ func (c *changes) flush() error {
 		func() error { return skipEmpty(c.leaves, c.tx.AppendLeaves) },
 		func() error { return skipEmpty(c.suppressions, c.tx.AddSuppressions) },
 		func() error { return skipEmpty(c.drop, c.tx.DropSpool) },
+		func() error {
+			for _, r := range slices.Sorted(maps.Keys(c.forgetBut)) {
+				if err := c.tx.ForgetBut(r, c.forgetBut[r]); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		func() error { return skipEmpty(c.forget, c.tx.Forget) },
 	} {
 		if err := write(); err != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -10,44 +11,86 @@ import (
 )
 
 // closeErasure ends an erasure that left no Residue: completed, completed with what must stay, or deferred while
-// something that expires by itself has to be looked at again.
+// something cannot go yet. Suppressions are written with the first of these, for most of the data is gone by then.
 func (f *flow) closeErasure(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	c := f.c
 	p, err := f.planOf(r.ID)
 	if err != nil {
 		return err
 	}
-	var exceptions int64
-	var until time.Time
+	exceptions := 0
 	for _, l := range p.Lines {
-		if l.Exception == nil || l.Count == 0 {
-			continue
+		if l.Exception != nil && l.Count > 0 && l.Method != dsr.Expire && l.Method != dsr.Wait {
+			exceptions++
 		}
-		if ends := l.Exception.Ends; l.Method == dsr.Expire && ends != nil {
-			if !ends.After(c.now) {
-				continue // it has expired, and Verify has found nothing of it
-			}
-			if ends.After(until) {
-				until = *ends
-			}
-		}
-		exceptions++
 	}
-	d := certificate(r, p, tasks)
-	if !until.IsZero() {
-		r.DeferTo, r.Reason = &until, "expires"
-		r.Hint = "what cannot be deleted singly is searched again when it has expired"
-		c.to(r, dsr.Deferred, "deferred", detail{"until": until.Format(time.DateOnly)})
-		return nil
+	backups := c.suppress(r, m, f.sealed[r.ID])
+	if waits := waiting(tasks...); len(waits) > 0 {
+		return f.deferErasure(r, m, tasks, waits)
 	}
 	r.DeferTo = nil
+	d := certificate(r, p, tasks)
+	d["backups_expire"] = backups.Format(time.DateOnly)
 	state := dsr.Completed
 	if exceptions > 0 {
 		state = dsr.CompletedWithExceptions
 	}
-	backups := c.suppress(r, m, f.sealed[r.ID])
-	d["backups_expire"] = backups.Format(time.DateOnly)
 	return c.end(f, r, state, "completed", d)
+}
+
+// lookAgain is how long a Request waits whose end nobody knows: an archive to be restored, a lock without a date.
+const lookAgain = 7 * 24 * time.Hour
+
+// deferErasure leaves a Request whose subject is answered until the first of what waits can go. Of its identifiers only
+// those stay that the Systems need in which something waits.
+func (f *flow) deferErasure(r *dsr.Request, m *atlas, tasks []*dsr.Task, waits []dsr.Residue) error {
+	c := f.c
+	var first, last time.Time
+	d := detail{}
+	for _, w := range waits {
+		at := c.now.Add(lookAgain)
+		if ends := w.Waits.Ends; ends != nil && ends.After(c.now) {
+			at = *ends
+		}
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+		if at.After(last) {
+			last = at
+		}
+		// Ends and counts by place and cause; a System may say several of one place.
+		place := w.System + "." + w.Entity + "." + string(w.Waits.Cause)
+		if until := at.UTC().Format(time.DateOnly); until > d[place] {
+			d[place] = until
+		}
+	}
+	if r.DeferTo == nil {
+		c.forgetBut[r.ID] = needed(m, tasks)
+	}
+	r.DeferTo, r.Reason = &first, "waits"
+	r.Hint = "what cannot go yet is looked at again when it can; the last of it by " + last.UTC().Format(time.DateOnly)
+	d["until"] = first.UTC().Format(time.DateOnly)
+	c.to(r, dsr.Deferred, "deferred", d)
+	return nil
+}
+
+// needed names the identifiers that the Systems search by in which something waits.
+func needed(m *atlas, tasks []*dsr.Task) []string {
+	var names []string
+	for _, t := range tasks {
+		s := m.System(t.System)
+		if s == nil || len(waiting(t)) == 0 {
+			continue
+		}
+		for i := range s.Entities {
+			if len(s.Entities[i].Mentions) > 0 { // free text is searched for every one
+				return slices.Sorted(maps.Keys(m.Identifiers))
+			}
+			names = append(names, s.Entities[i].Identifies()...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // certificate is what the ledger says of a finished erasure: the numbers of its Receipts and what stays.

@@ -197,7 +197,9 @@ func (e *Engine) ask(
 		if f == nil || n.Rows == 0 {
 			continue
 		}
-		f.receipt.Lines = append(f.receipt.Lines, dsr.ReceiptLine{Entity: n.Entity, Method: n.Method, Count: n.Rows})
+		f.receipt.Lines = append(f.receipt.Lines, dsr.ReceiptLine{
+			Entity: n.Entity, Method: n.Method, Count: n.Rows, Exception: n.Exception, Others: n.Others,
+		})
 		if !q.Export && destructive(n.Method) && limits.ShareOfTable > 0 && n.TableRows >= smallTable &&
 			float64(n.Rows) > limits.ShareOfTable*float64(n.TableRows) {
 			f.share = n.Entity

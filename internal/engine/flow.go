@@ -139,12 +139,13 @@ func (f *flow) runDone(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	return f.verifyAll(r, m, tasks)
 }
 
-// verifyAll has every System in scope searched again after its settle delay.
+// verifyAll has every System in scope searched again after its settle delay. Of a Request that was deferred these are
+// the Systems in which something waited: the identifiers that the others need are forgotten.
 func (f *flow) verifyAll(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	pending := 0
 	for _, t := range tasks {
 		s := m.System(t.System)
-		if s == nil || !inScope(r, s) {
+		if s == nil || !inScope(r, s) || r.DeferTo != nil && len(t.Residue) == 0 {
 			continue
 		}
 		f.c.pend(t, dsr.PhaseVerify, f.c.now.Add(s.Settle))
@@ -195,13 +196,32 @@ func (f *flow) verifyDone(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 	return nil
 }
 
+// residueOf counts what an erasure should have removed and did not.
 func residueOf(t *dsr.Task) int64 {
 	if t.State == dsr.TaskCancelled {
 		return 0
 	}
 	var n int64
 	for _, r := range t.Residue {
-		n += max(r.Count, 1)
+		if r.Waits == nil {
+			n += max(r.Count, 1)
+		}
 	}
 	return n
+}
+
+// waiting returns what cannot go yet in the Systems of Tasks, as Verify found it.
+func waiting(tasks ...*dsr.Task) []dsr.Residue {
+	var out []dsr.Residue
+	for _, t := range tasks {
+		if t.State == dsr.TaskCancelled {
+			continue
+		}
+		for _, r := range t.Residue {
+			if r.Waits != nil {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
 }

@@ -121,6 +121,8 @@ type hooks struct {
 	step   func(run, name string)
 	// located may change what a system says that it found.
 	located func(system string, l *connectors.Located)
+	// verified may change what a system says that it still holds.
+	verified func(system string, b connectors.Batch, left []dsr.Residue) []dsr.Residue
 }
 
 func (h *hooks) call(ctx context.Context, system, verb string, job *connectors.Job) error {
@@ -158,7 +160,14 @@ func (c *hooked) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue
 	if err := c.h.call(ctx, c.system, "verify", &connectors.Job{Batch: q.Batch}); err != nil {
 		return nil, err
 	}
-	return c.Connector.Verify(ctx, q)
+	left, err := c.Connector.Verify(ctx, q)
+	c.h.mu.Lock()
+	fn := c.h.verified
+	c.h.mu.Unlock()
+	if fn != nil && err == nil {
+		left = fn(c.system, q.Batch, left)
+	}
+	return left, err
 }
 
 func (c *hooked) Erase(ctx context.Context, j connectors.Job) error {

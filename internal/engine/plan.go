@@ -80,7 +80,7 @@ func copiesOf(s *connectors.System) []dsr.Copy {
 func planLines(kind dsr.Kind, m *atlas, s *connectors.System, found *dsr.Receipt, now time.Time) []dsr.PlanLine {
 	var lines []dsr.PlanLine
 	for _, l := range found.Lines {
-		line := dsr.PlanLine{System: s.Name, Entity: l.Entity, Method: l.Method, Count: l.Count}
+		line := dsr.PlanLine{System: s.Name, Entity: l.Entity, Method: l.Method, Count: l.Count, Others: l.Others}
 		if kind != dsr.Access {
 			line.Exception = exceptionOf(m, s, l, now)
 		}
@@ -90,7 +90,7 @@ func planLines(kind dsr.Kind, m *atlas, s *connectors.System, found *dsr.Receipt
 }
 
 // exceptionOf says why rows stay: of a kept entity its own reason, of an anchor the reason of the kept rows that
-// refer to it.
+// refer to it, of what only expires or has to wait the System's.
 func exceptionOf(m *atlas, s *connectors.System, l dsr.ReceiptLine, now time.Time) *dsr.Exception {
 	entity := s.Entity(l.Entity)
 	if entity == nil {
@@ -99,11 +99,15 @@ func exceptionOf(m *atlas, s *connectors.System, l dsr.ReceiptLine, now time.Tim
 	switch l.Method {
 	case dsr.Keep:
 		return keepException(m, entity.Keep, now)
-	case dsr.Expire:
+	case dsr.Expire, dsr.Wait:
+		x := &dsr.Exception{Article: "17(1)"} // it will be erased: no exception of the law, only not yet
 		if entity.Keep != nil {
-			return keepException(m, entity.Keep, now)
+			x = keepException(m, entity.Keep, now)
 		}
-		return &dsr.Exception{Article: "17(1)"}
+		if own := l.Exception; own != nil {
+			x.Cause, x.Ends = own.Cause, own.Ends
+		}
+		return x
 	case dsr.Anchor:
 		var latest *dsr.Exception
 		for i := range s.Entities {

@@ -96,6 +96,8 @@ type Identifiers interface {
 	IdentifiersOf(requests ...string) (map[string][]SealedIdentifier, error)
 	PutDataKey(request string, wrapped []byte) error
 	DataKeys(requests ...string) (map[string][]byte, error)
+	// ForgetBut destroys the ciphertexts of a Request's identifiers of other names.
+	ForgetBut(request string, names []string) error
 	// Forget destroys the data keys and ciphertexts of the Requests; commitments of Requests stay for their retention.
 	Forget(requests ...string) error
 }

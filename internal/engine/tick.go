@@ -146,6 +146,9 @@ func (e *Engine) reopen(ctx context.Context) error {
 				return nil
 			}
 			c.to(r, dsr.Verifying, "reopened", nil)
+			for _, t := range f.tasks[r.ID] {
+				t.Attempt = 1 // what could not go until now has its own rounds
+			}
 			return f.verifyAll(r, m, f.tasks[r.ID])
 		})
 		if err != nil {

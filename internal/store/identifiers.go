@@ -75,6 +75,14 @@ func (t *tx) DataKeys(requests ...string) (map[string][]byte, error) {
 	return keys, err
 }
 
+func (t *tx) ForgetBut(request string, names []string) error {
+	if len(names) == 0 {
+		names = []string{""} // nobody's name: an empty list is NULL to SQL, and nothing is outside it
+	}
+	return t.write(nil, "UPDATE identifiers SET ciphertext = NULL WHERE request = ? AND NOT (?) AND ciphertext IS NOT NULL",
+		request, t.in("name", names))
+}
+
 func (t *tx) Forget(requests ...string) error {
 	if len(requests) == 0 {
 		return nil

@@ -49,9 +49,21 @@ func testForget(t *testing.T, s *store.Store) {
 			require.NoError(t, tx.AddIdentifiers(sealed(r, "email", "c1"), sealed(r, "user_id", "c2")))
 			require.NoError(t, tx.PutDataKey(r.ID, []byte("wrapped "+r.ID)))
 		}
+		require.NoError(t, tx.ForgetBut(rs[0].ID, []string{"email"}))
+		got, err := tx.IdentifiersOf(rs[0].ID)
+		require.NoError(t, err)
+		for _, i := range got[rs[0].ID] {
+			require.Equal(t, i.Name == "email", i.Ciphertext != nil, i.Name)
+		}
+		require.NoError(t, tx.ForgetBut(rs[0].ID, nil))
+		got, err = tx.IdentifiersOf(rs[0].ID)
+		require.NoError(t, err)
+		for _, i := range got[rs[0].ID] {
+			require.Nil(t, i.Ciphertext, i.Name)
+		}
 		require.NoError(t, tx.Forget(rs[0].ID))
 		require.NoError(t, tx.Forget(rs[0].ID), "twice is once")
-		got, err := tx.IdentifiersOf(rs[0].ID, rs[1].ID)
+		got, err = tx.IdentifiersOf(rs[0].ID, rs[1].ID)
 		require.NoError(t, err)
 		for _, i := range got[rs[0].ID] {
 			require.Nil(t, i.Ciphertext)
