@@ -66,11 +66,7 @@ Exit code 3 when such a request would need attention.`,
 func writePreview(w io.Writer, p *engine.Preview) {
 	row(w, "SYSTEM", "ENTITY", "METHOD", "ROWS", "WHY IT STAYS")
 	for _, l := range p.Lines {
-		why := ""
-		if e := l.Exception; e != nil {
-			why = "Art. " + e.Article + " " + e.Statute
-		}
-		row(w, l.System, l.Entity, l.Method, l.Count, why)
+		row(w, l.System, l.Entity, l.Method, l.Count, staysOf(l))
 	}
 	if len(p.Lines) == 0 {
 		fmt.Fprintln(w, "Nothing was found.")

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lethe-gdpr/lethe/client"
+	"github.com/lethe-gdpr/lethe/dsr"
 )
 
 func newRequestCommand() *cobra.Command {
@@ -327,22 +328,8 @@ func showEnd(c *cobra.Command, r *client.Request) error {
 func writePlan(w io.Writer, lines []client.PlanLine) {
 	row(w, "SYSTEM", "ENTITY", "METHOD", "UP TO", "WHY IT STAYS")
 	for _, l := range lines {
-		row(w, l.System, l.Entity, l.Method, l.Count, exceptionText(l.Exception))
+		row(w, l.System, l.Entity, l.Method, l.Count, staysOfClient(l))
 	}
-}
-
-func exceptionText(e *client.Exception) string {
-	if e == nil {
-		return ""
-	}
-	text := "Art. " + e.Article
-	if e.Statute != nil {
-		text += ", " + *e.Statute
-	}
-	if e.Ends != nil {
-		text += ", until " + e.Ends.Format(time.DateOnly)
-	}
-	return text
 }
 
 func writeDetails(w io.Writer, d *details) {
@@ -368,6 +355,14 @@ func writeDetails(w io.Writer, d *details) {
 			residue = t.Receipt.Residue
 		}
 		row(w, t.System, t.Phase, t.State, rows, residue, given(t.Reason))
+		if t.Residue == nil {
+			continue
+		}
+		for _, left := range *t.Residue {
+			if x := left.Waits; x != nil {
+				fmt.Fprintf(w, "  %d of %s: %s\n", left.Count, left.Entity, stays{cause: dsr.Cause(x.Cause), ends: x.Ends})
+			}
+		}
 	}
 	fmt.Fprintln(w, "\nTimeline")
 	for _, e := range d.Events {

@@ -31,8 +31,8 @@ type changes struct {
 	suppressions []Suppression
 	forget       []string
 	forgetBut    map[string][]string // names of identifiers that are still needed, by Request
-	hourly       map[dsr.Kind]int64 // requests filed within the hour, read once
-	drop         []string           // Tasks whose spool goes
+	hourly       map[dsr.Kind]int64  // requests filed within the hour, read once
+	drop         []string            // Tasks whose spool goes
 	work         []nudge
 	after        []func() // once committed: metrics, staged files
 }
