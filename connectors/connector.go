@@ -108,6 +108,9 @@ type Located struct {
 	Learned []Learned
 	// Ambiguous lists subjects of whom one identifier matched several rows of a subject entity.
 	Ambiguous []Ambiguity
+	// Copies are places to which the System itself hands data on: replication targets, subscribers of a log group. They are
+	// shown in the Plan beside the map's own.
+	Copies []dsr.Copy
 	// Unsearched lists "entity.field" of text columns that the map neither declares nor mentions.
 	Unsearched []string
 }

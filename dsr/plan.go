@@ -88,6 +88,7 @@ type Receipt struct {
 	// Unsearched lists "system.entity.field" of free text that was not searched; set in the locate phase, whose Lines
 	// are what was found.
 	Unsearched []string `json:"Unsearched,omitempty"`
+	Copies     []Copy   `json:"Copies,omitempty"` // that the System itself knows of; set in the locate phase
 	Started    time.Time
 	Finished   time.Time
 }

@@ -190,7 +190,9 @@ func (e *Engine) ask(
 	}
 	limits := w.conn.system.Limits
 	for _, s := range q.Batch {
-		found[s.Ref].receipt = &dsr.Receipt{System: w.conn.system.Name, Unsearched: qualify(w.conn.system.Name, located.Unsearched)}
+		found[s.Ref].receipt = &dsr.Receipt{
+			System: w.conn.system.Name, Unsearched: qualify(w.conn.system.Name, located.Unsearched), Copies: located.Copies,
+		}
 	}
 	for _, n := range located.Counts {
 		f := found[n.Subject]

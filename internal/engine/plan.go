@@ -62,14 +62,15 @@ func (c *changes) buildPlan(r *dsr.Request, m *atlas, tasks []*dsr.Task) *dsr.Pl
 		}
 		p.Lines = append(p.Lines, planLines(r.Kind, m, s, t.Receipt, c.now)...)
 		p.Unsearched = append(p.Unsearched, t.Receipt.Unsearched...)
-		p.Copies = append(p.Copies, copiesOf(s)...)
+		p.Copies = append(p.Copies, copiesOf(s, t.Receipt)...)
 	}
 	p.Sort()
 	return p
 }
 
-func copiesOf(s *connectors.System) []dsr.Copy {
-	out := slices.Clone(s.Copies)
+// copiesOf are the places that Lethe cannot reach: what the map says, then what the System says of itself.
+func copiesOf(s *connectors.System, found *dsr.Receipt) []dsr.Copy {
+	out := slices.Concat(s.Copies, found.Copies)
 	for i := range out {
 		out[i].System = s.Name
 	}

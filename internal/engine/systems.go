@@ -124,7 +124,7 @@ func (e *Engine) Preview(ctx context.Context, a dsr.Actor, n NewRequest) (*Previ
 		out.Problems = append(out.Problems, unsound...)
 		plan.Lines = append(plan.Lines, planLines(n.Kind, m, s, f.receipt, e.now())...)
 		plan.Unsearched = append(plan.Unsearched, f.receipt.Unsearched...)
-		plan.Copies = append(plan.Copies, copiesOf(s)...)
+		plan.Copies = append(plan.Copies, copiesOf(s, f.receipt)...)
 	}
 	plan.Sort()
 	out.Lines, out.Unsearched, out.Copies = plan.Lines, plan.Unsearched, plan.Copies
