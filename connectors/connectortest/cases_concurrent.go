@@ -14,7 +14,7 @@ import (
 // testConcurrent: people who share rows are erased at the same time by different Runs, one of them by two workers of
 // which neither knows of the other. Nobody is blocked for ever, and the final state is that of any order.
 func testConcurrent(t *testing.T, b Backend) {
-	w := setup(t, b, shop(), shopData().many(20, 40))
+	w := setupCrowd(t, b, 20, 40)
 	for round, chunk := range []int{0, 1, 3} {
 		w.Load(t, w.data)
 		w.chunk = chunk

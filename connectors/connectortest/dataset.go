@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -69,7 +70,11 @@ func (d Dataset) canonical(rows map[string][]Row) Tables {
 			for _, c := range t.Columns {
 				row[c.Name] = canonical(c.Class, r[c.Name])
 			}
-			out[t.Name][t.key(row)] = row
+			k := t.key(row)
+			if old, ok := out[t.Name][k]; ok && !maps.Equal(old, row) {
+				k += " in another version"
+			}
+			out[t.Name][k] = row
 		}
 	}
 	return out

@@ -1,6 +1,8 @@
 package connectortest
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,8 +110,9 @@ func (o *oracle) match(f *fate) {
 		}
 		for _, s := range o.batch {
 			for _, id := range s.Identifiers {
-				if id.Name == field.Identifier && same(o.sys.Identifiers[id.Name], id.Value.Reveal(), f.row[field.Name]) &&
-					!slices.Contains(f.matched, field.Name) {
+				kind := o.sys.Identifiers[id.Name]
+				if id.Name == field.Identifier && !slices.Contains(f.matched, field.Name) &&
+					slices.ContainsFunc(f.values(field.Name), func(v string) bool { return same(kind, id.Value.Reveal(), v) }) {
 					f.matched = append(f.matched, field.Name)
 				}
 			}
@@ -123,6 +126,24 @@ func (o *oracle) match(f *fate) {
 	}
 	f.seed = len(f.matched) > 0 && (f.e.Subject || !owned)
 	f.reached = len(f.matched) > 0
+}
+
+// values are a column's value, or everything in its document.
+func (f *fate) values(column string) []string {
+	v := f.row[column]
+	if f.t.column(column).Class != connectors.ClassJSON {
+		return []string{v}
+	}
+	var out []string
+	dec := json.NewDecoder(strings.NewReader(v))
+	dec.UseNumber()
+	for {
+		tok, err := dec.Token()
+		if err != nil {
+			return out
+		}
+		out = append(out, fmt.Sprint(tok))
+	}
 }
 
 func same(kind dsr.IdentifierKind, a, b string) bool {
@@ -239,6 +260,8 @@ func (o *oracle) act() {
 			f.action = f.e.Erase
 		case released:
 			f.action = dsr.Release
+		case named && f.e.Erase == dsr.Expire:
+			f.action = dsr.Expire
 		case len(f.matched) > 0 || named:
 			f.action = dsr.Redact
 		}
@@ -318,6 +341,9 @@ func (o *oracle) apply(out outcome) {
 			continue
 		}
 		out.counts[f.e.Name+" "+string(f.action)]++
+		if f.action == dsr.Expire {
+			continue
+		}
 		rows := out.after[f.e.From()]
 		if f.action == dsr.Delete {
 			delete(rows, f.key)

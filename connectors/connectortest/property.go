@@ -125,6 +125,18 @@ func drawGraph(rt *rapid.T) (*connectors.System, Dataset) {
 // testRandomGraphs: for any ownership graph, subjects, chunk and interruption, the state and the tallies are those that
 // the oracle computes.
 func testRandomGraphs(t *testing.T, b Backend) {
+	b.random(t, func(rt *rapid.T) {
+		sys, d := drawGraph(rt)
+		var people connectors.Batch
+		for i := range d.Table("people").Rows {
+			people = append(people, subject(fmt.Sprint("s", i+1), address(i+1)))
+		}
+		eraseRandomly(t, rt, b, sys, d, people)
+	})
+}
+
+// random draws as often as the backend allows.
+func (b Backend) random(t *testing.T, property func(rt *rapid.T)) {
 	drawn, failed := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
 		if drawn++; b.Graphs > 0 && drawn > b.Graphs && !failed {
@@ -132,95 +144,98 @@ func testRandomGraphs(t *testing.T, b Backend) {
 		}
 		passed := false
 		defer func() { failed = failed || !passed }() // a failure is then made smaller, whatever the bound
-		sys, d := drawGraph(rt)
-		b.Load(t, d)
-		chunk := rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(rt, "chunk")
-		open := func() connectors.Connector {
-			return b.Open(t, sys, connectors.Options{Pseudonyms: keyring{}, Now: time.Now}, chunk)
-		}
-		c := open()
-		defer func() { _ = c.Close() }()
-		ctx := context.Background()
-		var batch connectors.Batch
-		for i := range d.Table("people").Rows {
-			if i == 0 || rapid.Bool().Draw(rt, fmt.Sprint("erase", i+1)) {
-				batch = append(batch, subject(fmt.Sprint("s", i+1), address(i+1)))
-			}
-		}
-		check := func(what string, difference any) {
-			if text := fmt.Sprint(difference); text != "[]" && text != "" {
-				rt.Fatalf("%s:\n%s", what, text)
-			}
-		}
-		for _, s := range batch { // each alone
-			found, err := c.Locate(ctx, connectors.Query{Batch: connectors.Batch{s}})
-			if err != nil {
-				rt.Fatalf("Locate: %v", err)
-			}
-			got := map[string]int64{}
-			for _, n := range found.Counts {
-				got[n.Entity+" "+string(n.Method)] += n.Rows
-			}
-			check("Locate's counts", cmp.Diff(expect(sys, d, connectors.Batch{s}, nil).counts, got))
-		}
-		want := expect(sys, d, batch, nil)
-		e, ok := c.(connectors.Eraser)
-		if !ok {
-			passed = true
-			return
-		}
-		j := NewJournal()
-		job := connectors.Job{Batch: batch, Journal: j}
-		if rapid.Bool().Draw(rt, "slices") {
-			job.Deadline = time.Now().Add(-time.Second)
-		}
-		run := ctx
-		if at := rapid.IntRange(0, 30).Draw(rt, "interrupted"); at > 0 {
-			interrupted, cancel := context.WithCancel(ctx)
-			defer cancel()
-			run = interrupted
-			j.AtStep(func(i int, _ string) {
-				if i == at {
-					cancel()
-				}
-			})
-		}
-		for i := 0; ; i++ {
-			err := e.Erase(run, job)
-			check("dangling references", d.dangling(d.canonical(b.Dump(t))))
-			if err == nil {
-				break
-			}
-			if connectors.IsPermanent(err) || i > 200 {
-				rt.Fatalf("Erase: %v", err)
-			}
-			if run.Err() != nil { // interrupted: another worker takes over
-				_ = c.Close()
-				c = open()
-				e, run = c.(connectors.Eraser), ctx
-				j.Heal()
-			}
-		}
-		got := d.canonical(b.Dump(t))
-		check("state", diff(d.rows(), want.after, got))
-		tallies := tallied(j.Tallies())
-		if len(batch) > 1 && chunk > 0 {
-			// subjects that are worked one after the other may each release the same row
-			for at, n := range releases(sys, d, batch) {
-				if got := tallies[at]; got >= want.counts[at] && got <= n {
-					delete(tallies, at)
-					delete(want.counts, at)
-				}
-			}
-		}
-		check("tallies", cmp.Diff(want.counts, tallies))
-		left, err := c.Verify(ctx, connectors.Search{Batch: batch, Keys: j})
-		if err != nil {
-			rt.Fatalf("Verify: %v", err)
-		}
-		check("residue", left)
+		property(rt)
 		passed = true
 	})
+}
+
+// eraseRandomly erases some of the people in any way, and compares.
+func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System, d Dataset, people connectors.Batch) {
+	b.Load(t, d)
+	chunk := rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(rt, "chunk")
+	open := func() connectors.Connector {
+		return b.Open(t, private(sys), connectors.Options{Pseudonyms: keyring{}, Now: time.Now}, chunk)
+	}
+	c := open()
+	defer func() { _ = c.Close() }()
+	ctx := context.Background()
+	var batch connectors.Batch
+	for i, s := range people {
+		if i == 0 || rapid.Bool().Draw(rt, fmt.Sprint("erase", i+1)) {
+			batch = append(batch, s)
+		}
+	}
+	check := func(what string, difference any) {
+		if text := fmt.Sprint(difference); text != "[]" && text != "" {
+			rt.Fatalf("%s:\n%s", what, text)
+		}
+	}
+	for _, s := range batch { // each alone
+		found, err := c.Locate(ctx, connectors.Query{Batch: connectors.Batch{s}})
+		if err != nil {
+			rt.Fatalf("Locate: %v", err)
+		}
+		got := map[string]int64{}
+		for _, n := range found.Counts {
+			got[n.Entity+" "+string(n.Method)] += n.Rows
+		}
+		check("Locate's counts", cmp.Diff(expect(sys, d, connectors.Batch{s}, nil).counts, got))
+	}
+	want := expect(sys, d, batch, nil)
+	e, ok := c.(connectors.Eraser)
+	if !ok {
+		return
+	}
+	j := NewJournal()
+	job := connectors.Job{Batch: batch, Journal: j}
+	if rapid.Bool().Draw(rt, "slices") {
+		job.Deadline = time.Now().Add(-time.Second)
+	}
+	run := ctx
+	if at := rapid.IntRange(0, 30).Draw(rt, "interrupted"); at > 0 {
+		interrupted, cancel := context.WithCancel(ctx)
+		defer cancel()
+		run = interrupted
+		j.AtStep(func(i int, _ string) {
+			if i == at {
+				cancel()
+			}
+		})
+	}
+	for i := 0; ; i++ {
+		err := e.Erase(run, job)
+		check("dangling references", d.dangling(d.canonical(b.Dump(t))))
+		if err == nil {
+			break
+		}
+		if connectors.IsPermanent(err) || i > 200 {
+			rt.Fatalf("Erase: %v", err)
+		}
+		if run.Err() != nil { // interrupted: another worker takes over
+			_ = c.Close()
+			c = open()
+			e, run = c.(connectors.Eraser), ctx
+			j.Heal()
+		}
+	}
+	got := d.canonical(b.Dump(t))
+	check("state", diff(d.rows(), want.after, got))
+	tallies := tallied(j.Tallies())
+	if len(batch) > 1 && chunk > 0 {
+		// subjects that are worked one after the other may each release the same row
+		for at, n := range releases(sys, d, batch) {
+			if got := tallies[at]; got >= want.counts[at] && got <= n {
+				delete(tallies, at)
+				delete(want.counts, at)
+			}
+		}
+	}
+	check("tallies", cmp.Diff(want.counts, tallies))
+	left, err := c.Verify(ctx, connectors.Search{Batch: batch, Keys: j})
+	if err != nil {
+		rt.Fatalf("Verify: %v", err)
+	}
+	check("residue", left)
 }
 
 // releases are how many rows would be released for each subject alone, together.

@@ -286,7 +286,7 @@ func (c *closure) decide() error {
 			case len(c.leaving(i)) > 0:
 				i.action = dsr.Release
 			case len(i.matched) > 0:
-				i.action = dsr.Redact
+				i.action = redact(i.e)
 			}
 		}
 		if i.action != "" || i.held {
@@ -294,7 +294,7 @@ func (c *closure) decide() error {
 		}
 		for _, s := range c.batch {
 			if (s.Entities == nil || s.Entities[i.e.Name]) && len(mentions(i.e, i.t, i.row, matchers[s.Ref])) > 0 {
-				i.action = dsr.Redact
+				i.action = redact(i.e)
 				i.subjects[s.Ref] = true
 			}
 		}
@@ -401,3 +401,14 @@ func method(e *connectors.Entity) dsr.Method {
 	}
 	return e.Erase
 }
+
+// redact is what erasure does to a row of others: where rows only expire, nothing can be taken out of them either.
+func redact(e *connectors.Entity) dsr.Method {
+	if e.Erase == dsr.Expire {
+		return dsr.Expire
+	}
+	return dsr.Redact
+}
+
+// expires says why rows that only expire stay. The store keeps no dates, so their end is not known.
+func expires() *dsr.Exception { return &dsr.Exception{Cause: dsr.CauseRetention} }

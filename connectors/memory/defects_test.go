@@ -20,10 +20,19 @@ import (
 // defective is the reference connector with one defect.
 type defective struct {
 	*memory.DB
+	check  func([]connectors.Finding, error) ([]connectors.Finding, error)
 	locate func(connectors.Located, error) (connectors.Located, error)
 	verify func([]dsr.Residue, error) ([]dsr.Residue, error)
 	erase  func(context.Context, connectors.Job) error
 	export func(context.Context, connectors.Job, connectors.SinkFor) error
+}
+
+func (d *defective) Check(ctx context.Context) ([]connectors.Finding, error) {
+	found, err := d.DB.Check(ctx)
+	if d.check != nil {
+		return d.check(found, err)
+	}
+	return found, err
 }
 
 func (d *defective) Locate(ctx context.Context, q connectors.Query) (connectors.Located, error) {
@@ -94,7 +103,7 @@ func (d deaf) Spool(ctx context.Context, subject, entity string, keys []connecto
 }
 
 // spoilMap changes the map behind the connector's back.
-func spoilMap(spoil func(sys *connectors.System)) func(*connectors.System, func() *memory.DB) connectors.Connector {
+func spoilMap(spoil func(sys *connectors.System)) wrap {
 	return func(sys *connectors.System, open func() *memory.DB) connectors.Connector {
 		sys.Entities = slices.Clone(sys.Entities)
 		spoil(sys)
@@ -102,7 +111,7 @@ func spoilMap(spoil func(sys *connectors.System)) func(*connectors.System, func(
 	}
 }
 
-func spoilErase(erase func(db *memory.DB, ctx context.Context, j connectors.Job) error) func(*connectors.System, func() *memory.DB) connectors.Connector {
+func spoilErase(erase func(db *memory.DB, ctx context.Context, j connectors.Job) error) wrap {
 	return func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		db := open()
 		return &defective{DB: db, erase: func(ctx context.Context, j connectors.Job) error { return erase(db, ctx, j) }}
@@ -112,27 +121,24 @@ func spoilErase(erase func(db *memory.DB, ctx context.Context, j connectors.Job)
 // defects are connectors that are wrong, by the case of the suite that must find them.
 var defects = []struct {
 	name, found string
-	wrap        func(*connectors.System, func() *memory.DB) connectors.Connector
+	wrap        wrap
+	of          func(wrap) func(*testing.T) connectortest.Backend // nil is backend
 }{
-	{"verify-finds-nothing", "Saboteur", func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
-		return &defective{DB: open(), verify: func([]dsr.Residue, error) ([]dsr.Residue, error) { return nil, nil }}
-	}},
-	{"verify-finds-nothing", "Orphan", func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
-		return &defective{DB: open(), verify: func([]dsr.Residue, error) ([]dsr.Residue, error) { return nil, nil }}
-	}},
-	{"learns-nothing", "LocateTeaching", func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	{name: "verify-finds-nothing", found: "Saboteur", wrap: blind},
+	{name: "verify-finds-nothing", found: "Orphan", wrap: blind},
+	{name: "learns-nothing", found: "LocateTeaching", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		return &defective{DB: open(), locate: func(l connectors.Located, err error) (connectors.Located, error) {
 			l.Learned = nil
 			return l, err
 		}}
 	}},
-	{"guesses", "LocateAmbiguity", func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	{name: "guesses", found: "LocateAmbiguity", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		return &defective{DB: open(), locate: func(l connectors.Located, err error) (connectors.Located, error) {
 			l.Ambiguous = nil
 			return l, err
 		}}
 	}},
-	{"counts-wrong", "LocateReadsOnly", func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	{name: "counts-wrong", found: "LocateReadsOnly", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		return &defective{DB: open(), locate: func(l connectors.Located, err error) (connectors.Located, error) {
 			for i := range l.Counts {
 				l.Counts[i].Rows++
@@ -140,27 +146,27 @@ var defects = []struct {
 			return l, err
 		}}
 	}},
-	{"ignores-mentions", "Erase", spoilMap(func(sys *connectors.System) {
+	{name: "ignores-mentions", found: "Erase", wrap: spoilMap(func(sys *connectors.System) {
 		for i := range sys.Entities {
 			sys.Entities[i].Mentions = nil
 		}
 	})},
-	{"first-owner-only", "SharedOwners", spoilMap(func(sys *connectors.System) {
+	{name: "first-owner-only", found: "SharedOwners", wrap: spoilMap(func(sys *connectors.System) {
 		for i := range sys.Entities {
 			sys.Entities[i].OwnedBy = sys.Entities[i].OwnedBy[:min(1, len(sys.Entities[i].OwnedBy))]
 		}
 	})},
-	{"accessors-own", "Accessors", spoilMap(func(sys *connectors.System) {
+	{name: "accessors-own", found: "Accessors", wrap: spoilMap(func(sys *connectors.System) {
 		for i := range sys.Entities {
 			sys.Entities[i].OwnedBy = slices.Concat(sys.Entities[i].OwnedBy, sys.Entities[i].AccessedBy)
 		}
 	})},
-	{"no-memberships", "Memberships", spoilMap(func(sys *connectors.System) {
+	{name: "no-memberships", found: "Memberships", wrap: spoilMap(func(sys *connectors.System) {
 		for i := range sys.Entities {
 			sys.Entities[i].Owns = nil
 		}
 	})},
-	{"any-type", "Polymorphic", spoilMap(func(sys *connectors.System) {
+	{name: "any-type", found: "Polymorphic", wrap: spoilMap(func(sys *connectors.System) {
 		for i := range sys.Entities {
 			sys.Entities[i].OwnedBy = slices.Clone(sys.Entities[i].OwnedBy)
 			for n := range sys.Entities[i].OwnedBy {
@@ -168,66 +174,66 @@ var defects = []struct {
 			}
 		}
 	})},
-	{"crosses-tenants", "Tenants", spoilMap(func(sys *connectors.System) {
+	{name: "crosses-tenants", found: "Tenants", wrap: spoilMap(func(sys *connectors.System) {
 		sys.TenantName = ""
 		for i := range sys.Entities {
 			sys.Entities[i].Tenant = ""
 		}
 	})},
-	{"ignores-holds", "Held", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "ignores-holds", found: "Held", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Held = connectors.Holds{}
 		return db.Erase(ctx, j)
 	})},
-	{"ignores-limits", "Limits", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "ignores-limits", found: "Limits", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Limits = connectors.Limits{}
 		return db.Erase(ctx, j)
 	})},
-	{"ignores-scope", "EraseScope", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "ignores-scope", found: "EraseScope", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Batch = slices.Clone(j.Batch)
 		for i := range j.Batch {
 			j.Batch[i].Entities = nil
 		}
 		return db.Erase(ctx, j)
 	})},
-	{"never-yields", "Slices", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "never-yields", found: "Slices", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Deadline = j.Deadline.AddDate(100, 0, 0)
 		return db.Erase(ctx, j)
 	})},
-	{"only-yields", "Slices", spoilErase(func(*memory.DB, context.Context, connectors.Job) error { return connectors.ErrYield })},
-	{"counts-twice", "BatchSizes", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "only-yields", found: "Slices", wrap: spoilErase(func(*memory.DB, context.Context, connectors.Job) error { return connectors.ErrYield })},
+	{name: "counts-twice", found: "BatchSizes", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Journal = generous{j.Journal}
 		return db.Erase(ctx, j)
 	})},
-	{"starts-again", "InterruptedErase", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "starts-again", found: "InterruptedErase", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Journal = forgetful{j.Journal}
 		return db.Erase(ctx, j)
 	})},
-	{"starts-again", "JournalFails", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "starts-again", found: "JournalFails", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Journal = forgetful{j.Journal}
 		return db.Erase(ctx, j)
 	})},
-	{"hears-no-fence", "Fenced", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "hears-no-fence", found: "Fenced", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Journal = deaf{j.Journal}
 		return db.Erase(ctx, j)
 	})},
-	{"never-stops", "Cancelled", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "never-stops", found: "Cancelled", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		return db.Erase(context.WithoutCancel(ctx), connectors.Job{Batch: j.Batch, Journal: connectortest.NewJournal()})
 	})},
-	{"does-nothing", "Erase", spoilErase(func(*memory.DB, context.Context, connectors.Job) error { return nil })},
-	{"says-who", "ErrorsNameNobody", spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+	{name: "does-nothing", found: "Erase", wrap: spoilErase(func(*memory.DB, context.Context, connectors.Job) error { return nil })},
+	{name: "says-who", found: "ErrorsNameNobody", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		if err := db.Erase(ctx, j); err != nil {
 			return connectors.Permanent(dsr.CodeInvalid, "cannot erase "+j.Batch[0].Identifiers[0].Value.Reveal(), "", err)
 		}
 		return nil
 	})},
-	{"repeats-records", "InterruptedExport", func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	{name: "repeats-records", found: "InterruptedExport", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		db := open()
 		return &defective{DB: db, export: func(ctx context.Context, j connectors.Job, sinks connectors.SinkFor) error {
 			j.Journal = forgetful{j.Journal}
 			return db.Export(ctx, j, sinks)
 		}}
 	}},
-	{"shows-others", "Export", func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	{name: "shows-others", found: "Export", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		db := open()
 		return &defective{DB: db, export: func(ctx context.Context, j connectors.Job, sinks connectors.SinkFor) error {
 			if err := db.Export(ctx, j, sinks); err != nil {
@@ -240,6 +246,63 @@ var defects = []struct {
 			return sink.Record("devices", []string{"id", "customer_id", "token"}, []any{int64(77), int64(1002), "x"})
 		}}
 	}},
+	{name: "verify-finds-nothing", found: "NothingErased", wrap: blind},
+	{name: "verify-finds-nothing", found: "NothingErased", of: flat, wrap: blind},
+	{name: "verify-finds-nothing", found: "Saboteur", of: flat, wrap: blind},
+	{name: "verify-finds-nothing", found: "Expire", of: expires, wrap: blind},
+	{name: "never-waits", found: "Expire", of: expires, wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), verify: func(left []dsr.Residue, err error) ([]dsr.Residue, error) {
+			for i := range left {
+				left[i].Waits = nil
+			}
+			return left, err
+		}}
+	}},
+	{name: "gives-no-reason", found: "Expire", of: expires, wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), locate: func(l connectors.Located, err error) (connectors.Located, error) {
+			for i := range l.Counts {
+				l.Counts[i].Exception = nil
+			}
+			return l, err
+		}}
+	}},
+	{name: "deletes-what-expires", found: "Expire", of: expires, wrap: spoilMap(func(sys *connectors.System) {
+		for i := range sys.Entities {
+			sys.Entities[i].Erase = dsr.Delete
+		}
+	})},
+	{name: "checks-nothing", found: "CheckFlat", of: flat, wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), check: func([]connectors.Finding, error) ([]connectors.Finding, error) { return nil, nil }}
+	}},
+	{name: "reads-no-lists", found: "SharedRecords", of: flat, wrap: readsNoLists},
+	{name: "reads-no-lists", found: "RandomRecords", of: flat, wrap: readsNoLists},
+	{name: "says-who", found: "ErrorsNameNobody", of: flat, wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+		if err := db.Erase(ctx, j); err != nil {
+			return connectors.Permanent(dsr.CodeInvalid, "cannot erase "+j.Batch[0].Identifiers[0].Value.Reveal(), "", err)
+		}
+		return nil
+	})},
+	{name: "one-fault-stops-all", found: "ErrorsNameNobody", of: flat, wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+		if j.Limits.RowsPerRequest > 0 {
+			return &connectors.SubjectError{Subject: "a", Err: connectors.Permanent(dsr.CodeOverCap, "too many rows", "", nil)}
+		}
+		return db.Erase(ctx, j)
+	})},
+}
+
+// blind finds nothing when it searches again.
+func blind(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	return &defective{DB: open(), verify: func([]dsr.Residue, error) ([]dsr.Residue, error) { return nil, nil }}
+}
+
+// readsNoLists sees only the first of a repeated field's values, which is nobody's.
+func readsNoLists(sys *connectors.System, open func() *memory.DB) connectors.Connector {
+	return spoilMap(func(sys *connectors.System) {
+		for i := range sys.Entities {
+			e := &sys.Entities[i]
+			e.Fields = slices.DeleteFunc(slices.Clone(e.Fields), func(f connectors.Field) bool { return f.Name == "recipients" || f.Name == "to" })
+		}
+	})(sys, open)
 }
 
 const defectVariable = "LETHE_TEST_DEFECT"
@@ -250,7 +313,11 @@ func TestDefective(t *testing.T) {
 	if _, err := fmt.Sscan(os.Getenv(defectVariable), &n); err != nil {
 		t.Skip("runs within TestSuiteFindsDefects")
 	}
-	connectortest.Run(t, backend(defects[n].wrap))
+	of := defects[n].of
+	if of == nil {
+		of = backend
+	}
+	connectortest.Run(t, of(defects[n].wrap))
 }
 
 // TestSuiteFindsDefects: a suite that a wrong connector passes proves nothing of a right one.

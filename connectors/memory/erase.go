@@ -267,7 +267,7 @@ func (c *closure) tasks() []task {
 	going := map[*item]bool{}
 	for _, i := range c.items {
 		switch i.action {
-		case "":
+		case "", dsr.Expire:
 		case dsr.Delete:
 			going[i] = true
 		default:

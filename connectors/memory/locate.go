@@ -61,7 +61,11 @@ func (db *DB) locate(out *connectors.Located, s connectors.Subject, q connectors
 	}
 	var lines []connectors.Count
 	for l, n := range counts {
-		lines = append(lines, connectors.Count{Subject: s.Ref, Entity: l.entity, Method: l.method, Rows: n, TableRows: size[l.entity]})
+		line := connectors.Count{Subject: s.Ref, Entity: l.entity, Method: l.method, Rows: n, TableRows: size[l.entity]}
+		if l.method == dsr.Expire {
+			line.Exception = expires()
+		}
+		lines = append(lines, line)
 	}
 	slices.SortFunc(lines, func(a, b connectors.Count) int {
 		return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Method, b.Method))

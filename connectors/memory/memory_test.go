@@ -10,17 +10,50 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, backend(func(sys *connectors.System, open func() *memory.DB) connectors.Connector { return open() }))
+	connectortest.Run(t, backend(plain))
+}
+
+func TestConformanceFlat(t *testing.T) {
+	t.Parallel()
+	connectortest.Run(t, flat(plain))
+}
+
+func TestConformanceExpires(t *testing.T) {
+	t.Parallel()
+	connectortest.Run(t, expires(plain))
+}
+
+// wrap is how a test opens the connector: as it is, or with a defect.
+type wrap = func(sys *connectors.System, open func() *memory.DB) connectors.Connector
+
+func plain(_ *connectors.System, open func() *memory.DB) connectors.Connector { return open() }
+
+// flat is a store whose entities have no ties.
+func flat(w wrap) func(*testing.T) connectortest.Backend {
+	return func(t *testing.T) connectortest.Backend {
+		b := backend(w)(t)
+		b.Flat = true
+		return b
+	}
+}
+
+// expires is a flat store in which nothing is deleted singly.
+func expires(w wrap) func(*testing.T) connectortest.Backend {
+	return func(t *testing.T) connectortest.Backend {
+		b := flat(w)(t)
+		b.Expires = true
+		return b
+	}
 }
 
 // backend is a store and the connector that open makes, wrapped.
-func backend(wrap func(sys *connectors.System, open func() *memory.DB) connectors.Connector) func(*testing.T) connectortest.Backend {
+func backend(w wrap) func(*testing.T) connectortest.Backend {
 	return func(*testing.T) connectortest.Backend {
 		var store *memory.Store
 		return connectortest.Backend{
 			Open: func(_ *testing.T, sys *connectors.System, o connectors.Options, chunk int) connectors.Connector {
 				sys.Connector = "memory"
-				return wrap(sys, func() *memory.DB {
+				return w(sys, func() *memory.DB {
 					db := memory.Open(store, sys, o)
 					if chunk > 0 {
 						db.ChunkRows = chunk

@@ -21,8 +21,12 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 	db.store.mu.Lock()
 	defer db.store.mu.Unlock()
 	found := map[dsr.Residue]map[connectors.Key]bool{}
+	only := expires()
 	report := func(s connectors.Subject, i *item, field string) {
 		at := dsr.Residue{Subject: s.Ref, System: db.sys.Name, Entity: i.e.Name, Field: field}
+		if i.action == dsr.Expire {
+			at.Waits = only
+		}
 		if found[at] == nil {
 			found[at] = map[connectors.Key]bool{}
 		}
