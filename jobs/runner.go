@@ -43,12 +43,12 @@ const (
 	pollSQLite   = 50 * time.Millisecond
 	pollUpkeep   = time.Second
 
-	// jobTimeout ends what hangs. Erase and Export yield after a slice of 30 s at most, but Locate and Verify are one
-	// pass over a batch, which takes as long as a system's slowest search.
-	jobTimeout = 10 * time.Minute
+	// jobTimeout ends what hangs for good; statements and calls of connectors have their own, shorter times. Erase and
+	// Export yield after a slice of 30 s at most, but Locate and Verify are one pass over a batch, and a lake is large.
+	jobTimeout = 12 * time.Hour
 	// rescueAfter is when a job whose worker is gone is tried again. It is only the second net: the lease of a Run ends
 	// much earlier, and upkeep then enqueues its next slice.
-	rescueAfter = 15 * time.Minute
+	rescueAfter = jobTimeout + 15*time.Minute
 	// assembleTimeout bounds the building of one access package.
 	assembleTimeout = time.Hour
 

@@ -121,8 +121,9 @@ func (e *Engine) Assemble(ctx context.Context, w Assemble) error {
 	return err
 }
 
-// keepLease renews a Run's lease until stop is called, while nothing else saves its checkpoint: Locate, Verify and the
-// building of a package are one call each, however long. stop waits until the last renewal is over.
+// keepLease renews a Run's lease until stop is called: Locate, Verify and the building of a package are one call each,
+// however long, and so is the rewriting of one large object between two checkpoints. stop waits until the last renewal is
+// over.
 func (e *Engine) keepLease(ctx context.Context, run *dsr.Run) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -135,7 +136,7 @@ func (e *Engine) keepLease(ctx context.Context, run *dsr.Run) (stop func()) {
 				return
 			case <-every.C:
 				_ = e.c.Store.InTx(ctx, func(tx Tx) error { // the next beat tries again; a lost lease shows at the end
-					return tx.SaveRun(run.ID, run.Fence, e.now().Add(e.c.Policy.Lease), run.Checkpoint, nil)
+					return tx.KeepRun(run.ID, run.Fence, e.now().Add(e.c.Policy.Lease))
 				})
 			}
 		}

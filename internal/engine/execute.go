@@ -21,6 +21,7 @@ func (e *Engine) execute(ctx context.Context, w *workload) (func(*changes, []*me
 		return nil, err
 	}
 	defer j.close()
+	defer e.keepLease(ctx, w.run)()
 	failed := map[string]error{}
 	if w.checkpoint == nil {
 		if err := e.sound(ctx, w.conn); err != nil {
@@ -124,9 +125,7 @@ func (e *Engine) leaveDrifted(ctx context.Context, w *workload, plans map[string
 		now[m.task.ID] = &finding{}
 	}
 	q := connectors.Query{Batch: batch(w.members, w.conn.system), Export: w.run.Phase == dsr.PhaseExport}
-	stop := e.keepLease(ctx, w.run)
 	taught, err := e.ask(ctx, w, q, now)
-	stop()
 	if err != nil {
 		return err
 	}

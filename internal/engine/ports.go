@@ -141,6 +141,8 @@ type Runs interface {
 	AcquireRun(id string, fence int64, now time.Time, lease time.Duration) (*dsr.Run, error)
 	// SaveRun stores a checkpoint and adds tallies when the Run's Fence is still fence; connectors.ErrFenced otherwise.
 	SaveRun(id string, fence int64, until time.Time, checkpoint []byte, done []connectors.Tally) error
+	// KeepRun is a sign of life: it extends the lease and nothing else; connectors.ErrFenced as in SaveRun.
+	KeepRun(id string, fence int64, until time.Time) error
 	FinishRun(id string, fence int64) error
 	ExpiredRuns(now time.Time, limit int) ([]*dsr.Run, error)
 	TalliesOf(tasks ...string) ([]connectors.Tally, error) // summed by Subject (the Task), Entity, Method, Resolved

@@ -97,6 +97,11 @@ func (t *tx) SaveRun(id string, fence int64, until time.Time, checkpoint []byte,
 	return create(t, rows, add)
 }
 
+func (t *tx) KeepRun(id string, fence int64, until time.Time) error {
+	return t.write(all(1, connectors.ErrFenced),
+		"UPDATE runs SET lease_until = ? WHERE id = ? AND fence = ? AND NOT done", stamp(until), id, fence)
+}
+
 // sumTallies adds tallies of the same key, which one INSERT could not touch twice, in a fixed order of locks.
 func sumTallies(done []connectors.Tally) []tallyRow {
 	sums := make(map[tallyRow]int64, len(done))

@@ -17,12 +17,12 @@ func TestComposeFile(t *testing.T) {
 	options, err := cli.NewProjectOptions(
 		[]string{"../../docker-compose.yml"},
 		cli.WithName("lethe"),
-		cli.WithEnv([]string{"LETHE_DB_PASSWORD=not-a-secret"}),
+		cli.WithEnv([]string{"LETHE_DB_PASSWORD=not-a-secret", "LETHE_S3_SECRET=not-a-secret-either"}),
 	)
 	require.NoError(t, err)
 	project, err := options.LoadProject(context.Background())
 	require.NoError(t, err)
-	require.ElementsMatch(t, []string{"postgres", "migrate", "api", "worker"}, project.ServiceNames())
+	require.ElementsMatch(t, []string{"postgres", "s3", "migrate", "api", "worker"}, project.ServiceNames())
 
 	api := project.Services["api"]
 	require.Equal(t, "127.0.0.1", api.Ports[0].HostIP, "the API is not published beyond this machine")
@@ -33,6 +33,7 @@ func TestComposeFile(t *testing.T) {
 		require.NotNil(t, url)
 		require.Contains(t, *url, "not-a-secret@postgres:5432/")
 	}
+	require.Empty(t, project.Services["s3"].Ports, "objects are not published beyond the network of the services")
 	require.Greater(t, time.Duration(*project.Services["worker"].StopGracePeriod), 30*time.Second, "a slice of 30 s reaches its checkpoint")
 }
 

@@ -150,6 +150,10 @@ func testFencing(t *testing.T, s *store.Store) {
 		require.NoError(t, err)
 		require.Len(t, expired, 1)
 
+		require.NoError(t, tx.KeepRun("run_1", 2, noon.Add(30*time.Minute)))
+		_, err = tx.AcquireRun("run_1", 0, noon.Add(10*time.Minute), time.Minute)
+		require.Equal(t, dsr.CodeConflict, dsr.CodeOf(err), "its worker gave a sign of life")
+
 		taken, err := tx.AcquireRun("run_1", 0, noon.Add(time.Hour), time.Minute)
 		require.NoError(t, err, "its lease had ended")
 		require.Empty(t, cmp.Diff(&dsr.Run{
@@ -161,6 +165,8 @@ func testFencing(t *testing.T, s *store.Store) {
 	err := s.InTx(t.Context(), func(tx engine.Tx) error {
 		return tx.SaveRun("run_1", 2, noon.Add(2*time.Hour), []byte("old"), tally)
 	})
+	require.ErrorIs(t, err, connectors.ErrFenced)
+	err = s.InTx(t.Context(), func(tx engine.Tx) error { return tx.KeepRun("run_1", 2, noon.Add(2*time.Hour)) })
 	require.ErrorIs(t, err, connectors.ErrFenced)
 	err = s.InTx(t.Context(), func(tx engine.Tx) error { return tx.FinishRun("run_1", 2) })
 	require.ErrorIs(t, err, connectors.ErrFenced)
