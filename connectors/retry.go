@@ -17,11 +17,12 @@ type Backoff struct {
 // DefaultBackoff rides out a failover's first seconds; what lasts longer is the engine's to reschedule.
 var DefaultBackoff = Backoff{Attempts: 3, First: 100 * time.Millisecond, Most: 2 * time.Second}
 
-// Retry tries reading verbs again after a transient fault. Erase and Export are left to the engine: they must resume
-// at their Journal's checkpoint with rewound sinks, which a bare second call would not do.
+// Retry tries reading verbs again after a transient fault. Erase, Export and Sweep are left to the engine: they must
+// resume at their Journal's checkpoint, Export with rewound sinks and Sweep within its caps, which a bare second call
+// would not do.
 func Retry(c Connector, b Backoff) Connector {
 	return Wrap(c, func(ctx context.Context, verb string, call func(context.Context) error) error {
-		if verb == "erase" || verb == "export" {
+		if verb == "erase" || verb == "export" || verb == "sweep" {
 			return call(ctx)
 		}
 		pause := b.First

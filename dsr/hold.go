@@ -15,6 +15,7 @@ type Hold struct {
 	Entity      string // of an Entity hold
 	When        []Condition
 	Reference   string    // file number of the matter; never a person's name
+	Request     string    // the restriction Request that it follows from; empty when none
 	Review      time.Time // a legal hold must be looked at again by this date
 	PlacedBy    string    // principal id
 	LiftedBy    string

@@ -8,6 +8,7 @@ import (
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/ledger"
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // Store is the control plane's database. InTx is the one way to a transaction: a state change, its timeline entry,
@@ -32,6 +33,9 @@ type Tx interface {
 	Maps
 	Packages
 	Upkeep
+	Holds
+	Sweeps
+	Rules
 	// Enqueue inserts the job that does w, not before at (zero is now).
 	Enqueue(w Work, at time.Time) error
 }
@@ -55,8 +59,8 @@ type Requests interface {
 	// OpenRequests returns ids of open Requests of kind that have one of the identifier commitments.
 	OpenRequests(kind dsr.Kind, tenant string, commitments []string) ([]string, error)
 	CountRequestsSince(kind dsr.Kind, t time.Time) (int64, error)
-	// Stats counts open Requests by kind and state, and finds the nearest due date.
-	Stats() (Stats, error)
+	// Stats counts open Requests by kind and state, finds the nearest due date, and sums up retention.
+	Stats(now time.Time) (Stats, error)
 }
 
 // RequestFilter selects a page of Requests, nearest deadline first.
@@ -76,11 +80,19 @@ type Stats struct {
 	NearestDue *time.Time
 	Pending    map[string]int64 // Tasks not done, by System
 	Failed     map[string]int64 // Tasks failed, by System
+
+	Sweeps       map[retention.SweepState]int64 // Sweeps that have not come to their end
+	SweepsHalted bool                           // every Sweep is stopped
+	Rules        []retention.RuleState          // of every rule that was ever looked at, by name
+	LegalHolds   int64                          // that last
+	Restrictions int64                          // that last
+	OverdueHolds int64                          // that last and whose review date has passed
 }
 
-// SealedIdentifier is an identifier as it is stored: encrypted under the Request's data key, and a commitment.
+// SealedIdentifier is an identifier as it is stored: encrypted under the data key of its Request or Hold, and a
+// commitment.
 type SealedIdentifier struct {
-	Request    string
+	Request    string // or the Hold
 	Name       string
 	Origin     dsr.Origin
 	Source     string
@@ -225,8 +237,11 @@ type Packages interface {
 type Upkeep interface {
 	LastRun(name string) (time.Time, error) // zero when never
 	SetLastRun(name string, t time.Time) error
+	// Clock is the database's own clock; zero where it has none but this machine's.
+	Clock() (time.Time, error)
 	// Purge deletes what is past Lethe's own retention: finished Requests before closed, spools of closed Requests,
-	// expired suppressions and links; at most limit rows a table. It returns how many rows went.
+	// expired suppressions and links, Sweeps finished and Holds lifted before closed; at most limit rows a table. It
+	// returns how many rows went.
 	Purge(closed, now time.Time, limit int) (int64, error)
 }
 

@@ -139,7 +139,7 @@ func (e *Engine) Events(ctx context.Context, a dsr.Actor, id string, after int64
 func (e *Engine) Stats(ctx context.Context) (Stats, error) {
 	var s Stats
 	err := e.c.Store.InTx(ctx, func(tx Tx) (err error) {
-		s, err = tx.Stats()
+		s, err = tx.Stats(e.now())
 		return err
 	})
 	return s, err

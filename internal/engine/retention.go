@@ -68,6 +68,9 @@ type RetentionStatus struct {
 	Rules    []RuleStatus // in the order of the map: System, Entity, rule
 }
 
+// StopOfSweeps is the name under which every Sweep is stopped.
+const StopOfSweeps = "sweeps"
+
 // Stop says who stopped something, when and why.
 type Stop struct {
 	By     string // principal id; "lethe" when it was the engine

@@ -78,7 +78,7 @@ func (e *Engine) nudge(ctx context.Context) error {
 	}
 	e.prune(m.version)
 	return e.c.Store.InTx(ctx, func(tx Tx) error {
-		stats, err := tx.Stats()
+		stats, err := tx.Stats(e.now())
 		if err != nil {
 			return err
 		}

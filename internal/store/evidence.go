@@ -76,12 +76,13 @@ func (t *tx) AddSuppressions(ss ...engine.Suppression) error {
 	return create(t, rows, clause.OnConflict{DoNothing: true})
 }
 
-// CommitmentKeysInUse returns the ids of the keys that a suppression or an identifier of a Request was committed
-// under; none of them may be retired.
+// CommitmentKeysInUse returns the ids of the keys that a suppression or an identifier of a Request or a Hold was
+// committed under; none of them may be retired.
 func (s *Store) CommitmentKeysInUse(ctx context.Context) ([]string, error) {
 	var ids []string
 	err := s.inTx(ctx, func(t *tx) error {
-		return typed(t.scan(&ids, "SELECT key_id FROM suppressions UNION SELECT key_id FROM identifiers ORDER BY 1"))
+		return typed(t.scan(&ids, `SELECT key_id FROM suppressions UNION SELECT key_id FROM identifiers
+			UNION SELECT key_id FROM hold_identifiers WHERE key_id <> '' ORDER BY 1`))
 	})
 	return ids, err
 }

@@ -304,7 +304,7 @@ func (t *tx) CountRequestsSince(kind dsr.Kind, since time.Time) (int64, error) {
 	return n, err
 }
 
-func (t *tx) Stats() (engine.Stats, error) {
+func (t *tx) Stats(now time.Time) (engine.Stats, error) {
 	s := engine.Stats{Open: map[dsr.Kind]map[dsr.State]int64{}, Pending: map[string]int64{}, Failed: map[string]int64{}}
 	var open []struct {
 		Kind  dsr.Kind
@@ -343,5 +343,8 @@ func (t *tx) Stats() (engine.Stats, error) {
 			s.Pending[k.System] += k.N
 		}
 	}
-	return s, err
+	if err != nil {
+		return s, err
+	}
+	return s, t.retentionStats(&s, now)
 }

@@ -36,6 +36,12 @@ func rowTypes() []schema.Tabler {
 		keyRow{},
 		failureRow{},
 		idempotencyRow{},
+		holdRow{},
+		holdIdentifierRow{},
+		sweepRow{},
+		sweepTallyRow{},
+		ruleStateRow{},
+		stopRow{},
 	}
 }
 
@@ -81,6 +87,8 @@ func fieldsOf(t *testing.T) map[string]bool {
 var mayBeNull = map[string]bool{
 	"identifiers.ciphertext": true, "events.detail": true, "tasks.residue": true, "runs.checkpoint": true,
 	"suppressions.systems": true, "api_keys.roles": true, "api_keys.tenants": true, "idempotency.answer": true,
+	"holds.conditions": true, "holds.data_key": true, "hold_identifiers.ciphertext": true, "sweeps.checkpoint": true,
+	"sweeps.blocked_by": true,
 }
 
 func columnsOf(t *testing.T, db *sql.DB, query string) map[string]bool {

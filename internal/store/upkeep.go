@@ -30,6 +30,17 @@ func (t *tx) SetLastRun(name string, at time.Time) error {
 	return create(t, []scheduleRow{{Name: name, LastRun: stamp(at)}}, c)
 }
 
+func (t *tx) Clock() (time.Time, error) {
+	if !t.postgres {
+		return time.Time{}, nil
+	}
+	var rows []struct{ At time.Time }
+	if err := t.scan(&rows, "SELECT clock_timestamp() AS at"); err != nil {
+		return time.Time{}, err
+	}
+	return utc(rows[0].At), nil
+}
+
 // failuresKept is how long a failed attempt is kept after it, or the lock that it brought, is over.
 const failuresKept = 24 * time.Hour
 
@@ -47,6 +58,8 @@ func (t *tx) Purge(closed, now time.Time, limit int) (int64, error) {
 			SELECT 1 FROM packages p WHERE p.request = r.id AND p.removed_at IS NULL) LIMIT ?)`, closed},
 		{`DELETE FROM runs WHERE id IN (SELECT id FROM runs u WHERE u.done AND u.lease_until < ? AND NOT EXISTS (
 			SELECT 1 FROM tasks k WHERE k.run = u.id AND k.run <> '') LIMIT ?)`, closed},
+		{`DELETE FROM sweeps WHERE id IN (SELECT id FROM sweeps WHERE finished_at < ? LIMIT ?)`, closed},
+		{`DELETE FROM holds WHERE id IN (SELECT id FROM holds WHERE lifted_at < ? LIMIT ?)`, closed},
 		{`DELETE FROM suppressions WHERE (request, name, commitment) IN (
 			SELECT request, name, commitment FROM suppressions WHERE expires <= ? LIMIT ?)`, now},
 		{`DELETE FROM links WHERE token_hash IN (SELECT token_hash FROM links WHERE expires <= ? LIMIT ?)`, now},

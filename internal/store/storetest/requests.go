@@ -12,6 +12,7 @@ import (
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/engine"
 	"github.com/lethe-gdpr/lethe/internal/store"
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // dates compares times as instants and by the day they show, which depends on their zone.
@@ -258,7 +259,7 @@ func testStats(t *testing.T, s *store.Store) {
 	in(t, s, func(tx engine.Tx) {
 		require.NoError(t, tx.UpdateRequests(rs[0]))
 		require.NoError(t, tx.UpdateTasks(ts...))
-		got, err := tx.Stats()
+		got, err := tx.Stats(noon)
 		require.NoError(t, err)
 		due := rs[1].Clock.Due
 		require.Empty(t, cmp.Diff(engine.Stats{
@@ -266,6 +267,7 @@ func testStats(t *testing.T, s *store.Store) {
 			NearestDue: &due,
 			Pending:    map[string]int64{"shop": 2},
 			Failed:     map[string]int64{"shop": 1},
+			Sweeps:     map[retention.SweepState]int64{},
 		}, got, dates))
 	})
 }

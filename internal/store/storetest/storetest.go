@@ -53,6 +53,11 @@ func Run(t *testing.T, fresh func(testing.TB) string) {
 		"migrating twice changes nothing":              testMigrateTwice,
 		"commitment keys in use are known":             testCommitmentKeys,
 		"what is not there is not found":               testNotFound,
+		"holds come back, and are forgotten":           testHolds,
+		"sweeps are fenced, interrupted and kept":      testSweeps,
+		"of two sweeps of a rule at once one begins":   testSweepsAtOnce,
+		"rules and stops are remembered":               testRules,
+		"the database's clock is known":                testClock,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
