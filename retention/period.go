@@ -79,15 +79,31 @@ func (p Period) String() string {
 	return s
 }
 
-// After returns the day that lies the period after day. Where the month reached has no such date it is that month's
-// last day: 31 January + P1M is 28 or 29 February.
+// After returns the start of the local day that lies the period after day. Where the month reached has no such date it is
+// that month's last day: 31 January + P1M is 28 or 29 February.
 func (p Period) After(day time.Time) time.Time {
-	y, m, d := day.Date()
+	return startOf(p.after(dateOf(day)), day.Location())
+}
+
+func (p Period) after(day date) date {
+	y, m, d := day.t.Date()
 	months := int(m) - 1 + p.Months
-	y += p.Years + months/12
-	m = time.Month(months%12 + 1)
-	if last := time.Date(y, m+1, 0, 0, 0, 0, 0, time.UTC).Day(); d > last {
-		d = last
+	return clamped(y+p.Years+months/12, time.Month(months%12+1), d).add(p.Days)
+}
+
+// longest is a bound on the period's days.
+func (p Period) longest() int { return 366*p.Years + 31*p.Months + p.Days }
+
+// Covers reports whether p ends no earlier than other, whatever day both start on: P366D covers P1Y, P365D does not.
+func (p Period) Covers(other Period) bool {
+	if p.Days >= other.Days && 12*p.Years+p.Months >= 12*other.Years+other.Months {
+		return true
 	}
-	return time.Date(y, m, d+p.Days, 0, 0, 0, 0, day.Location())
+	const cycle = 400*365 + 97 // days after which the Gregorian calendar repeats
+	for first, n := newDate(2000, time.January, 1), 0; n < cycle; n++ {
+		if day := first.add(n); other.after(day).after(p.after(day)) {
+			return false
+		}
+	}
+	return true
 }
