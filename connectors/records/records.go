@@ -2,62 +2,180 @@
 // or zstd, as streams in bounded memory. It is the one place for formats and compression; a format is one file of this
 // package. The connectors of buckets and log files differ in how they list, lock and replace; what is in a record they
 // leave to this package.
+//
+// A record belongs to whom its identifier fields name. Which bytes are a value is the format's business ([format]); what
+// they mean is decided here, once for all formats: value.go compares identifiers, mentions.go looks into free text,
+// find.go and due.go decide, masks.go changes. pass.go runs an object through it on several cores.
 package records
 
 import (
-	"context"
-	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+const (
+	// MaxRecord is the longest record, in bytes with its end of line. A longer one is a permanent error: it could not be
+	// held in memory beside its rewritten form.
+	MaxRecord = 16 << 20
+	// blockSize is about how much is matched, and compressed into one member, at a time.
+	blockSize = 1 << 20
 )
 
 // Layout is how the records of one Entity look: its format, compression, fields, mentions and masks, compiled from the
 // data map. It is immutable.
-type Layout struct{}
+type Layout struct {
+	sys         *connectors.System
+	e           *connectors.Entity
+	o           connectors.Options
+	format      format
+	compression compression
+	times       timeFormat
+	time        string // name of the field that Hit.Time and Totals.Latest read; empty when none
+	block       int
+}
+
+// Settings are the keys of an Entity that every connector of records takes.
+func Settings() []connectors.Setting {
+	return []connectors.Setting{
+		{Name: "format", Type: "string", Doc: "How records are written: " + strings.Join(formatNames(), ", ") + ".", Parse: oneOf(formatNames()...)},
+		{
+			Name: "compression", Type: "string",
+			Doc:   "none, gzip or zstd; auto, the default, goes by the content, and by the name's ending where that says more.",
+			Parse: oneOf(compressions...),
+		},
+		{
+			Name: "pattern", Type: "string",
+			Doc:   "Of text: combined, syslog, or a regular expression (RE2) whose named groups are the fields of a line.",
+			Parse: func(v string) ([]string, error) { _, err := compilePattern(v); return nil, err },
+		},
+		{Name: "delimiter", Type: "string", Doc: "Of csv: what separates fields; a comma when absent.", Parse: parseDelimiter},
+		{
+			Name: "columns", Type: "string",
+			Doc: "Of csv without a header line: the names of the columns, with commas between.",
+		},
+		{Name: "time", Type: "string", Doc: "The field that says when a record was made."},
+		{
+			Name: "time_format", Type: "string",
+			Doc: "How times are written: auto, unix, unix_ms, or directives as in %d/%b/%Y:%H:%M:%S %z.",
+			Parse: func(v string) ([]string, error) {
+				_, err := compileTime(v)
+				return nil, err
+			},
+		},
+	}
+}
+
+func oneOf(values ...string) func(string) ([]string, error) {
+	return func(v string) ([]string, error) {
+		if slices.Contains(values, v) {
+			return nil, nil
+		}
+		return nil, invalid("is not one of "+strings.Join(values, ", "), "")
+	}
+}
+
+func invalid(msg, hint string) error { return &dsr.Error{Code: dsr.CodeInvalid, Msg: msg, Hint: hint} }
 
 // NewLayout compiles an Entity. Its error is a *dsr.Error with CodeInvalid that names the key.
 func NewLayout(sys *connectors.System, e *connectors.Entity, o connectors.Options) (*Layout, error) {
-	panic("not written yet")
+	l := &Layout{sys: sys, e: e, o: o, block: blockSize}
+	at := func(key string, err error) error {
+		de := &dsr.Error{Code: dsr.CodeInvalid, Msg: "cannot be used"}
+		if d, ok := err.(*dsr.Error); ok {
+			de = d
+		}
+		return &dsr.Error{Code: dsr.CodeInvalid, Field: "entities." + e.Name + "." + key, Msg: de.Msg, Hint: de.Hint}
+	}
+	name := l.setting("format")
+	make, ok := formats[name]
+	if !ok {
+		return nil, at("format", invalid("is not one of "+strings.Join(formatNames(), ", "), "write for example format: jsonl"))
+	}
+	var err error
+	if l.compression, err = parseCompression(l.setting("compression")); err != nil {
+		return nil, at("compression", err)
+	}
+	if l.format, err = make(l); err != nil {
+		return nil, at("format", err)
+	}
+	written := l.setting("time_format")
+	if written == "" {
+		written = l.format.timeFormat()
+	}
+	if l.times, err = compileTime(written); err != nil {
+		return nil, at("time_format", err)
+	}
+	if l.times.now == nil && o.Now != nil {
+		l.times.now = o.Now
+	}
+	l.time = l.setting("time")
+	if l.time == "" {
+		for _, r := range e.Rules {
+			if r.Start.Field != "" {
+				l.time = r.Start.Field
+				break
+			}
+		}
+	}
+	for _, name := range l.names() {
+		if err := l.format.checkField(name); err != nil {
+			return nil, at(name, err)
+		}
+	}
+	return l, nil
 }
 
-// Settings are the keys of an Entity that every connector of records takes: format, compression, pattern, time_format.
-func Settings() []connectors.Setting { panic("not written yet") }
-
-// Finder is what one pass looks for: a batch of subjects, or what a rule makes due. It is immutable and safe for
-// concurrent use.
-type Finder struct{}
-
-// Find looks for subjects. A record in which an identifier field names one of them is theirs and is deleted, masked or
-// kept as the Entity says; in any other record identifiers in mentions are redacted. Records of held subjects stay as
-// they are.
-func (l *Layout) Find(b connectors.Batch, held connectors.Holds) *Finder { panic("not written yet") }
-
-// Due looks for records that a rule makes due, minus what is held. stored is what StartObject means.
-func (l *Layout) Due(rule connectors.Rule, cut connectors.Cut, held connectors.Holds) (*Finder, error) {
-	panic("not written yet")
+// setting returns one of the Entity's own keys; empty when absent.
+func (l *Layout) setting(name string) string {
+	v, _ := l.e.Settings[name].(string)
+	return v
 }
 
-// Hit is one record that the Finder found. It is valid until the callback returns.
-type Hit struct {
-	Subjects []string   // Refs whose record it is, or who are mentioned; nil in a Sweep
-	Method   dsr.Method // Delete, Mask, Keep, Redact; Held where a hold stops it
-	Offset   int64      // of its first byte, uncompressed
-	// Residue names the fields that still hold what the Plan removes; empty for a kept record whose masks hold.
-	Residue []string
-	Time    time.Time // by the Entity's time field; zero when it has none
-	record  any
+// names are the fields that the map names, sorted.
+func (l *Layout) names() []string {
+	names := slices.Concat(l.e.Mentions, l.e.NotPersonal)
+	add := func(masks map[string]mask.Spec) {
+		for name := range masks {
+			names = append(names, name)
+		}
+	}
+	for _, f := range l.e.Fields {
+		names = append(names, f.Name)
+	}
+	add(l.e.Masks)
+	add(l.e.ExportMask)
+	for _, r := range l.e.Rules {
+		add(r.Masks)
+		names = append(names, ruleFields(r)...)
+	}
+	if l.e.Tenant != "" {
+		names = append(names, l.e.Tenant)
+	}
+	if l.time != "" {
+		names = append(names, l.time)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
-// Record returns the names and values of the record's fields, for an export; ExportMask is applied for a subject who is
-// not its owner.
-func (h *Hit) Record(subject string) (names []string, values []any, err error) {
-	panic("not written yet")
+// ruleFields are the fields of a record that a rule reads.
+func ruleFields(r connectors.Rule) []string {
+	var names []string
+	for _, name := range []string{r.Start.Field, r.Start.NullField} {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	for _, c := range r.When {
+		names = append(names, c.Field)
+	}
+	return names
 }
-
-// Learned returns the identifiers of a record that is wholly one subject's.
-func (h *Hit) Learned() []dsr.Identifier { panic("not written yet") }
 
 // Totals are what one pass over one object did, or would do. Tallies are by subject, entity and method; a record that
 // several share is credited to the first.
@@ -68,17 +186,7 @@ type Totals struct {
 	Left    int64 // records that remain
 	Tallies []connectors.Tally
 	Latest  time.Time // latest time of any record, by the Entity's time field
-}
-
-// Scan reads one object and calls fn for every hit in order; fn may be nil. name chooses the compression when the map does not. A
-// damaged object, or one of another format, is a permanent *dsr.Error that gives the offset and no content.
-func (f *Finder) Scan(ctx context.Context, name string, r io.Reader, fn func(*Hit) error) (Totals, error) {
-	panic("not written yet")
-}
-
-// Rewrite copies one object without what is deleted, and with what is masked or redacted. Bytes of untouched records are
-// unchanged, and so is the compression's kind. Reading, matching and writing overlap. On an error what was written is
-// not to be used.
-func (f *Finder) Rewrite(ctx context.Context, name string, r io.Reader, w io.Writer) (Totals, error) {
-	panic("not written yet")
+	// Unsearched names fields with text that the map does not declare, sorted, at most a hundred. What looks like a value
+	// and not a name is written as *.
+	Unsearched []string
 }
