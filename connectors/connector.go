@@ -162,7 +162,10 @@ type Search struct {
 }
 
 // Holds are the legal holds and restrictions that reach a System. They win over every deletion (Art. 17(3)(e), 18(2)).
-// A connector resolves them to keys before it starts and again inside each chunk's transaction.
+// A connector resolves them to keys before it starts and again inside each chunk's transaction. A held row counts as an
+// owner who lives. What it refers to is anchored where that is declared; otherwise it stays too, and only loses what a row
+// of others would lose; and so does a membership through which it is owned, or nothing would lead to it later. None of
+// that is an error: everything else goes on.
 type Holds struct {
 	Subjects Batch    // every row that one of them reaches, by identifier or ownership, as owner
 	Entities []Frozen // rows of whole Entities, or of the part of one that a condition names

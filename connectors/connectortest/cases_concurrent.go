@@ -51,7 +51,7 @@ func testConcurrent(t *testing.T, b Backend) {
 			noResidue(t, c, people, j)
 			got = w.dump(t)
 		}
-		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, people, nil).after, got), "%s: what one Run leaves to an "+
+		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, people).after, got), "%s: what one Run leaves to an "+
 			"owner must be looked at again under the row's lock: by then that owner, or the other memberships, may be gone", label)
 	}
 }

@@ -138,8 +138,8 @@ func testInterruptedErase(t *testing.T, b Backend) {
 		j.Heal()
 		c = w.open(t)
 		rerun(t, c, connectors.Job{Batch: batch, Journal: j})
-		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, batch, nil).after, w.dump(t)), label)
-		require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch, nil).counts, tallied(j.Tallies())), label)
+		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, batch).after, w.dump(t)), label)
+		require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch).counts, tallied(j.Tallies())), label)
 		noResidue(t, c, batch, j)
 		require.NoError(t, c.Close())
 	}
@@ -175,8 +175,8 @@ func testJournalFails(t *testing.T, b Backend) {
 			require.False(t, connectors.IsPermanent(err), label)
 			j.Heal()
 			rerun(t, c, connectors.Job{Batch: batch, Journal: j})
-			require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, batch, nil).after, w.dump(t)), label)
-			require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch, nil).counts, tallied(j.Tallies())), label)
+			require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, batch).after, w.dump(t)), label)
+			require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch).counts, tallied(j.Tallies())), label)
 			require.NoError(t, c.Close())
 		}
 	}
@@ -217,8 +217,8 @@ func testFenced(t *testing.T, b Backend) {
 		}
 		j.Heal()
 		rerun(t, w.open(t), connectors.Job{Batch: batch, Journal: j})
-		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, batch, nil).after, w.dump(t)), label)
-		require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch, nil).counts, tallied(j.Tallies())), label)
+		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, batch).after, w.dump(t)), label)
+		require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch).counts, tallied(j.Tallies())), label)
 	}
 }
 

@@ -29,7 +29,7 @@ func testSharedRecords(t *testing.T, b Backend) {
 		require.NotContains(t, w.dump(t)["messages"], "2", "it names the first")
 		j = erase(t, c, people[1:])
 		noResidue(t, c, people, j)
-		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, people, nil).after, w.dump(t)))
+		require.Empty(t, diff(w.data.rows(), expect(w.sys, w.data, people).after, w.dump(t)))
 	}
 }
 
@@ -40,7 +40,7 @@ func testExpire(t *testing.T, b Backend) {
 	c := w.open(t)
 	ctx := context.Background()
 	batch := discover(t, c, connectors.Batch{subject("a", anna), subject("e", evan)})
-	want := expect(w.sys, w.data, batch, nil).counts
+	want := expect(w.sys, w.data, batch).counts
 	found, err := c.Locate(ctx, connectors.Query{Batch: batch})
 	require.NoError(t, err)
 	got := map[string]int64{}
@@ -191,11 +191,11 @@ func testRandomRecords(t *testing.T, b Backend) {
 		for i := range rapid.IntRange(1, 4).Draw(rt, "people") {
 			s := subject(fmt.Sprint("s", i+1), address(i+1))
 			if rapid.Bool().Draw(rt, fmt.Sprint("id known", i+1)) {
-				s.Identifiers = append(s.Identifiers, dsr.Identifier{Name: "user_id", Value: dsr.NewSecret(fmt.Sprint(i + 1)), Origin: dsr.Known})
+				s.Identifiers = append(s.Identifiers, number(i+1))
 			}
 			people = append(people, s)
 		}
 		sys, d := drawLake(rt, len(people))
-		eraseRandomly(t, rt, b, sys, d, people)
+		eraseRandomly(t, rt, b, sys, d, some(rt, people), people, true)
 	})
 }

@@ -157,7 +157,7 @@ func testLocateReadsOnly(t *testing.T, b Backend) {
 			require.Positive(t, n.Rows, "an entity without a match is absent")
 			got[n.Entity+" "+string(n.Method)] += n.Rows
 		}
-		require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch, nil).counts, got), who)
+		require.Empty(t, cmp.Diff(expect(w.sys, w.data, batch).counts, got), who)
 	}
 	require.Empty(t, diff(w.data.rows(), w.data.rows(), w.dump(t)), "Locate must not change anything")
 
@@ -172,7 +172,7 @@ func testLocateReadsOnly(t *testing.T, b Backend) {
 				got[n.Entity+" "+string(n.Method)] += n.Rows
 			}
 		}
-		require.Empty(t, cmp.Diff(expect(w.sys, w.data, connectors.Batch{s}, nil).counts, got), s.Ref)
+		require.Empty(t, cmp.Diff(expect(w.sys, w.data, connectors.Batch{s}).counts, got), s.Ref)
 	}
 }
 

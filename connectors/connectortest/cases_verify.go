@@ -93,7 +93,7 @@ func testNothingErased(t *testing.T, b Backend) {
 	left, err := c.Verify(context.Background(), connectors.Search{Batch: batch, Keys: NewJournal()})
 	require.NoError(t, err)
 	for _, s := range batch {
-		for at := range expect(w.sys, w.data, connectors.Batch{s}, nil).counts {
+		for at := range expect(w.sys, w.data, connectors.Batch{s}).counts {
 			entity, method, _ := strings.Cut(at, " ")
 			if m := dsr.Method(method); m == dsr.Delete || m == dsr.Mask || m == dsr.Redact {
 				require.True(t, slices.ContainsFunc(left, func(r dsr.Residue) bool {

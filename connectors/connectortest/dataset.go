@@ -97,6 +97,25 @@ func (t *Table) column(name string) *connectors.Column {
 	return nil
 }
 
+// with is the dataset with other rows, as they are compared.
+func (d Dataset) with(rows Tables) Dataset {
+	out := Dataset{}
+	for _, t := range d.Tables {
+		t.Rows = nil
+		for _, r := range rows[t.Name] {
+			row := Row{}
+			for c, v := range r {
+				if v != null {
+					row[c] = v
+				}
+			}
+			t.Rows = append(t.Rows, row)
+		}
+		out.Tables = append(out.Tables, t)
+	}
+	return out
+}
+
 // rows are the loaded rows as they are compared.
 func (d Dataset) rows() Tables {
 	all := map[string][]Row{}

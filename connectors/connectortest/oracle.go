@@ -35,6 +35,7 @@ type fate struct {
 	doomed  bool
 	access  bool
 	held    bool
+	pinned  bool // stays because a row that is held refers to it, or is owned through it
 	action  dsr.Method
 	nulls   []string
 }
@@ -46,8 +47,14 @@ type outcome struct {
 	fates  map[string]map[string]fate // by entity and key
 }
 
-// expect computes the outcome of erasing a batch, where the rows of held subjects stay as they are.
-func expect(sys *connectors.System, d Dataset, b, held connectors.Batch) outcome {
+// expect computes the outcome of erasing a batch.
+func expect(sys *connectors.System, d Dataset, b connectors.Batch) outcome {
+	return expectHeld(sys, d, b, connectors.Holds{})
+}
+
+// expectHeld computes the outcome of erasing a batch, where what is held stays as it is. What a held row refers to is
+// anchored if it can be, and otherwise stays too: it only loses what a row of others would lose.
+func expectHeld(sys *connectors.System, d Dataset, b connectors.Batch, held connectors.Holds) outcome {
 	tenants := map[string]bool{}
 	for _, s := range b {
 		tenants[s.Tenant] = true
@@ -57,19 +64,42 @@ func expect(sys *connectors.System, d Dataset, b, held connectors.Batch) outcome
 		of := func(all connectors.Batch) connectors.Batch {
 			return slices.DeleteFunc(slices.Clone(all), func(s connectors.Subject) bool { return s.Tenant != tenant })
 		}
-		frozen := map[string]bool{}
-		if hb := of(held); len(hb) > 0 {
-			for _, f := range newOracle(sys, d, hb, true, nil).rows {
-				if f.reached && !f.access {
-					frozen[f.e.Name+"\x00"+f.key] = true
-				}
-			}
-		}
-		o := newOracle(sys, d, of(b), false, frozen)
+		o := newOracle(sys, d, of(b), false, frozen(sys, d, of(held.Subjects), held.Entities))
 		o.act()
 		o.apply(out)
 	}
 	return out
+}
+
+// frozen are the rows that are held, by entity and key.
+func frozen(sys *connectors.System, d Dataset, subjects connectors.Batch, entities []connectors.Frozen) map[string]bool {
+	out := map[string]bool{}
+	if len(subjects) > 0 {
+		for _, f := range newOracle(sys, d, subjects, true, nil).rows {
+			if f.reached && !f.access {
+				out[f.e.Name+"\x00"+f.key] = true
+			}
+		}
+	}
+	for _, h := range entities {
+		for k, row := range d.rows()[sys.Entity(h.Entity).From()] {
+			if meets(row, h.When) {
+				out[h.Entity+"\x00"+k] = true
+			}
+		}
+	}
+	return out
+}
+
+// meets is the definition of conditions: each must hold.
+func meets(row map[string]string, when []dsr.Condition) bool {
+	for _, c := range when {
+		v := row[c.Field]
+		if c.Null && v != null || c.NotNull && v == null || c.Values != nil && (v == null || !slices.Contains(c.Values, v)) {
+			return false
+		}
+	}
+	return true
 }
 
 // shown are the rows that an export of one subject shows, by "entity key".
@@ -245,12 +275,17 @@ func (o *oracle) matcher() *mask.Matcher {
 	return mask.NewMatcher(ids, o.sys.Identifiers)
 }
 
+// named reports whether a row's free text mentions one of the batch.
+func (o *oracle) named(f *fate) bool {
+	matcher := o.matcher()
+	return slices.ContainsFunc(f.e.Mentions, func(c string) bool { return f.row[c] != null && matcher.Find(f.row[c]) })
+}
+
 // act gives each row its one method. A row that was reached only through a membership, and that others still own, is
 // not affected: it has none.
 func (o *oracle) act() {
-	matcher := o.matcher()
 	for _, f := range o.rows {
-		named := slices.ContainsFunc(f.e.Mentions, func(c string) bool { return f.row[c] != null && matcher.Find(f.row[c]) })
+		named := o.named(f)
 		released := slices.ContainsFunc(o.ownersOf(f), func(p *fate) bool { return p.doomed })
 		switch {
 		case f.held || !o.covers(f.e.Name):
@@ -269,6 +304,10 @@ func (o *oracle) act() {
 	for again := true; again; {
 		again = false
 		for _, f := range o.rows {
+			if f.action == dsr.Delete && slices.ContainsFunc(o.targetsOf(f), func(p *fate) bool { return p.held || p.pinned }) {
+				o.pin(f) // by it the held row is found again
+				again = true
+			}
 			if f.action == dsr.Delete {
 				continue
 			}
@@ -277,14 +316,30 @@ func (o *oracle) act() {
 					if p == f || p.action != dsr.Delete || !o.refers(f, tie, p) || o.changes(f, tie.Columns) {
 						continue
 					}
-					if p.e.Anchor != nil {
+					switch {
+					case p.e.Anchor != nil:
 						p.action, again = dsr.Anchor, true
-					} else {
+					case f.held || f.pinned:
+						o.pin(p)
+						again = true
+					default:
 						f.nulls = append(f.nulls, tie.Columns[0])
 					}
 				}
 			}
 		}
+	}
+}
+
+// pin lets a row stay for the sake of one that is held: it loses what a row of others would lose, and the subject's own
+// row not even that by which it is found again.
+func (o *oracle) pin(f *fate) {
+	f.pinned, f.action = true, ""
+	if f.seed {
+		f.matched = nil
+	}
+	if len(f.matched) > 0 || o.named(f) {
+		f.action = dsr.Redact
 	}
 }
 

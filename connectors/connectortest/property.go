@@ -35,12 +35,47 @@ func graphTables() Dataset {
 
 func address(i int) string { return fmt.Sprintf("person%d.canary@example.com", i) }
 
-// drawGraph draws a map and rows for it.
-func drawGraph(rt *rapid.T) (*connectors.System, Dataset) {
+func number(i int) dsr.Identifier {
+	return dsr.Identifier{Name: "user_id", Value: dsr.NewSecret(fmt.Sprint(i)), Origin: dsr.Known}
+}
+
+// drawHolds draws people under a hold and entities of which some rows are.
+func drawHolds(rt *rapid.T, sys *connectors.System, people connectors.Batch) connectors.Holds {
+	var h connectors.Holds
+	if !rapid.Bool().Draw(rt, "holds") {
+		return h
+	}
+	for i, s := range people {
+		if rapid.IntRange(0, 3).Draw(rt, fmt.Sprint("held", i+1)) == 0 {
+			h.Subjects = append(h.Subjects, s)
+		}
+	}
+	for i := range sys.Entities {
+		name := sys.Entities[i].Name
+		when := rapid.SampledFrom([][]dsr.Condition{
+			nil, nil, nil,
+			{},
+			{{Field: "id", Values: []string{"1", "3"}}},
+			{{Field: "id", Values: []string{"2"}}, {Field: "id", NotNull: true}},
+			{{Field: "id", Null: true}},
+		}).Draw(rt, name+".held")
+		if when != nil {
+			h.Entities = append(h.Entities, connectors.Frozen{Entity: name, When: when})
+		}
+	}
+	return h
+}
+
+// drawGraph draws a map and rows for it. With numbered the number of a person is an identifier, by which an anchored row
+// is found again.
+func drawGraph(rt *rapid.T, numbered bool) (*connectors.System, Dataset) {
 	people := connectors.Entity{
 		Name: "people", Subject: true, Erase: dsr.Delete,
 		Fields: []connectors.Field{{Name: "email", Identifier: "email"}},
 		Anchor: masks{"email": toRandom, "name": toNull},
+	}
+	if numbered {
+		people.Fields = append(people.Fields, connectors.Field{Name: "id", Identifier: "user_id"})
 	}
 	entities := []connectors.Entity{people}
 	d := graphTables()
@@ -126,12 +161,21 @@ func drawGraph(rt *rapid.T) (*connectors.System, Dataset) {
 // the oracle computes.
 func testRandomGraphs(t *testing.T, b Backend) {
 	b.random(t, func(rt *rapid.T) {
-		sys, d := drawGraph(rt)
+		numbered := rapid.Bool().Draw(rt, "numbered")
+		sys, d := drawGraph(rt, numbered)
 		var people connectors.Batch
 		for i := range d.Table("people").Rows {
-			people = append(people, subject(fmt.Sprint("s", i+1), address(i+1)))
+			s := subject(fmt.Sprint("s", i+1), address(i+1))
+			if numbered {
+				s.Identifiers = append(s.Identifiers, number(i+1))
+			}
+			people = append(people, s)
 		}
-		eraseRandomly(t, rt, b, sys, d, people)
+		batch := some(rt, people)
+		if numbered { // of two owners who are anchored for a row's sake each alone would have it released
+			batch = connectors.Batch{rapid.SampledFrom(people).Draw(rt, "erase")}
+		}
+		eraseRandomly(t, rt, b, sys, d, batch, people, numbered)
 	})
 }
 
@@ -149,8 +193,19 @@ func (b Backend) random(t *testing.T, property func(rt *rapid.T)) {
 	})
 }
 
-// eraseRandomly erases some of the people in any way, and compares.
-func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System, d Dataset, people connectors.Batch) {
+// some are any of the people.
+func some(rt *rapid.T, people connectors.Batch) connectors.Batch {
+	var batch connectors.Batch
+	for i, s := range people {
+		if i == 0 || rapid.Bool().Draw(rt, fmt.Sprint("erase", i+1)) {
+			batch = append(batch, s)
+		}
+	}
+	return batch
+}
+
+// eraseRandomly erases a batch of the people in any way, and compares. With holdable some of the rows may be held.
+func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System, d Dataset, batch, people connectors.Batch, holdable bool) {
 	b.Load(t, d)
 	chunk := rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(rt, "chunk")
 	open := func() connectors.Connector {
@@ -159,12 +214,6 @@ func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System,
 	c := open()
 	defer func() { _ = c.Close() }()
 	ctx := context.Background()
-	var batch connectors.Batch
-	for i, s := range people {
-		if i == 0 || rapid.Bool().Draw(rt, fmt.Sprint("erase", i+1)) {
-			batch = append(batch, s)
-		}
-	}
 	check := func(what string, difference any) {
 		if text := fmt.Sprint(difference); text != "[]" && text != "" {
 			rt.Fatalf("%s:\n%s", what, text)
@@ -179,15 +228,19 @@ func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System,
 		for _, n := range found.Counts {
 			got[n.Entity+" "+string(n.Method)] += n.Rows
 		}
-		check("Locate's counts", cmp.Diff(expect(sys, d, connectors.Batch{s}, nil).counts, got))
+		check("Locate's counts", cmp.Diff(expect(sys, d, connectors.Batch{s}).counts, got))
 	}
-	want := expect(sys, d, batch, nil)
+	var held connectors.Holds
+	if b.Holds && holdable {
+		held = drawHolds(rt, sys, people)
+	}
+	want := expectHeld(sys, d, batch, held)
 	e, ok := c.(connectors.Eraser)
 	if !ok {
 		return
 	}
 	j := NewJournal()
-	job := connectors.Job{Batch: batch, Journal: j}
+	job := connectors.Job{Batch: batch, Held: held, Journal: j}
 	if rapid.Bool().Draw(rt, "slices") {
 		job.Deadline = time.Now().Add(-time.Second)
 	}
@@ -231,18 +284,31 @@ func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System,
 		}
 	}
 	check("tallies", cmp.Diff(want.counts, tallies))
-	left, err := c.Verify(ctx, connectors.Search{Batch: batch, Keys: j})
+	left, err := c.Verify(ctx, connectors.Search{Batch: batch, Held: held, Keys: j})
 	if err != nil {
 		rt.Fatalf("Verify: %v", err)
 	}
-	check("residue", left)
+	w := &world{Backend: b, sys: sys, data: d}
+	check("residue", w.heldBack(t, batch, left))
+	if held.Empty() {
+		return
+	}
+	j = NewJournal() // the holds are lifted
+	if err := e.Erase(ctx, connectors.Job{Batch: batch, Journal: j}); err != nil {
+		rt.Fatalf("Erase after the holds: %v", err)
+	}
+	check("state after the holds", diff(d.rows(), expect(sys, d, batch).after, d.canonical(b.Dump(t))))
+	if left, err = c.Verify(ctx, connectors.Search{Batch: batch, Keys: j}); err != nil {
+		rt.Fatalf("Verify: %v", err)
+	}
+	check("residue after the holds", left)
 }
 
 // releases are how many rows would be released for each subject alone, together.
 func releases(sys *connectors.System, d Dataset, b connectors.Batch) map[string]int64 {
 	out := map[string]int64{}
 	for _, s := range b {
-		for at, n := range expect(sys, d, connectors.Batch{s}, nil).counts {
+		for at, n := range expect(sys, d, connectors.Batch{s}).counts {
 			if strings.HasSuffix(at, " "+string(dsr.Release)) {
 				out[at] += n
 			}

@@ -53,6 +53,8 @@ type Backend struct {
 	Flat bool
 	// Expires: nothing is deleted singly; what is there goes with the store's own retention.
 	Expires bool
+	// Holds: the connector leaves what is held and returns it from Verify. For as long as not every connector does.
+	Holds bool
 	// Exported turns an exported record into the row that it was loaded from; nil takes its names as columns.
 	Exported func(r Record) Row
 	// Sabotage puts a row back in a place of the store's own, by that place's name: "noncurrent version", "rotated file".
@@ -75,10 +77,11 @@ const (
 	removal                   // rows can be deleted singly
 	expiry                    // rows cannot be
 	damage                    // contents can be spoiled
+	holds                     // what is held waits
 )
 
 func (n needs) met(b Backend) bool {
-	has := map[needs]bool{ties: !b.Flat, flat: b.Flat, removal: !b.Expires, expiry: b.Expires, damage: b.Damage != nil}
+	has := map[needs]bool{ties: !b.Flat, flat: b.Flat, removal: !b.Expires, expiry: b.Expires, damage: b.Damage != nil, holds: b.Holds}
 	for need, ok := range has {
 		if n&need != 0 && !ok {
 			return false
@@ -121,7 +124,10 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Circle", ties, testCircle},
 		{"CompositeKeys", ties, testCompositeKeys},
 		{"MaskedRows", removal, testMaskedRows},
-		{"Held", removal, testHeld},
+		{"Held", removal | holds, testHeld},
+		{"HeldEntity", removal | holds, testHeldEntity},
+		{"HeldKeeps", ties | holds, testHeldKeeps},
+		{"HeldMeanwhile", removal | holds, testHeldMeanwhile},
 		{"Tenants", removal, testTenants},
 		{"Limits", removal, testLimits},
 		{"BatchSizes", removal, testBatchSizes},

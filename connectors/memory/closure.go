@@ -23,6 +23,7 @@ type item struct {
 	accessed bool            // reached by an accessor's tie only
 	subjects map[string]bool // whose rows reached it
 	held     bool
+	pinned   bool // stays because a row that is held refers to it, or is owned through it
 	action   dsr.Method
 	nulls    []string // references to rows that go
 }
@@ -40,7 +41,9 @@ type closure struct {
 	batch connectors.Batch
 	any   bool
 	items []*item
-	by    map[string][]*item // rows of an entity by the values of some columns
+	// matchers find each subject in free text
+	matchers map[string]*mask.Matcher
+	by       map[string][]*item // rows of an entity by the values of some columns
 }
 
 // close computes the closure over the rows that one tenant's statements may reach.
@@ -271,12 +274,12 @@ func (c *closure) allowed(i *item) (string, bool) {
 //   - a doomed row is deleted, masked or kept, as its entity says;
 //   - a touched row with a living owner is released: the fields declared for the owners that go are changed;
 //   - a row of others that holds or mentions an identifier loses it: redact;
-//   - a row to which a row that stays still refers is anchored instead of deleted; where there is no anchor, the
-//     reference is emptied if it can be.
+//   - a row to which a row that stays still refers is anchored instead of deleted; where there is no anchor, it stays
+//     with a row that is held, and otherwise the reference is emptied if it can be.
 func (c *closure) decide() error {
-	matchers := map[string]*mask.Matcher{}
+	c.matchers = map[string]*mask.Matcher{}
 	for _, s := range c.batch {
-		matchers[s.Ref] = mask.NewMatcher(s.Identifiers, c.db.sys.Identifiers)
+		c.matchers[s.Ref] = mask.NewMatcher(s.Identifiers, c.db.sys.Identifiers)
 	}
 	for _, i := range c.items {
 		if _, ok := c.allowed(i); ok && !i.held {
@@ -293,7 +296,7 @@ func (c *closure) decide() error {
 			continue
 		}
 		for _, s := range c.batch {
-			if (s.Entities == nil || s.Entities[i.e.Name]) && len(mentions(i.e, i.t, i.row, matchers[s.Ref])) > 0 {
+			if (s.Entities == nil || s.Entities[i.e.Name]) && len(mentions(i.e, i.t, i.row, c.matchers[s.Ref])) > 0 {
 				i.action = redact(i.e)
 				i.subjects[s.Ref] = true
 			}
@@ -307,6 +310,10 @@ func (c *closure) anchor() error {
 	for again := true; again; {
 		again = false
 		for _, i := range c.items {
+			if i.action == dsr.Delete && c.leadsToHeld(i) {
+				c.pin(i)
+				again = true
+			}
 			if i.action == dsr.Delete {
 				continue
 			}
@@ -319,6 +326,9 @@ func (c *closure) anchor() error {
 					switch {
 					case len(p.e.Anchor) > 0:
 						p.action, again = dsr.Anchor, true
+					case i.held || i.pinned:
+						c.pin(p)
+						again = true
 					case i.action == dsr.Release && nullable >= 0:
 						i.nulls = append(i.nulls, tie.Columns[nullable])
 					default:
@@ -332,6 +342,28 @@ func (c *closure) anchor() error {
 		}
 	}
 	return nil
+}
+
+// leadsToHeld reports whether a membership is one by which a row that is held will be reached when it no longer is.
+func (c *closure) leadsToHeld(m *item) bool {
+	return slices.ContainsFunc(m.e.Owns, func(tie connectors.Owner) bool {
+		return slices.ContainsFunc(c.parents(m, tie), func(target *item) bool { return target.held || target.pinned })
+	})
+}
+
+// pin lets a row stay for the sake of one that is held. It loses what a row of others would lose; the subject's own row
+// keeps that by which it is found again.
+func (c *closure) pin(p *item) {
+	p.pinned, p.action = true, ""
+	if p.seed {
+		p.matched = nil
+	}
+	named := slices.ContainsFunc(c.batch, func(s connectors.Subject) bool {
+		return (s.Entities == nil || s.Entities[p.e.Name]) && len(mentions(p.e, p.t, p.row, c.matchers[s.Ref])) > 0
+	})
+	if len(p.matched) > 0 || named {
+		p.action = redact(p.e)
+	}
 }
 
 // rewrites reports whether what happens to the row changes the tie's columns.
@@ -409,6 +441,3 @@ func redact(e *connectors.Entity) dsr.Method {
 	}
 	return dsr.Redact
 }
-
-// expires says why rows that only expire stay. The store keeps no dates, so their end is not known.
-func expires() *dsr.Exception { return &dsr.Exception{Cause: dsr.CauseRetention} }

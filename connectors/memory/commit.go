@@ -27,8 +27,15 @@ func (db *DB) commit(j connectors.Job, cp *checkpoint) ([]connectors.Tally, erro
 			}
 		}
 	}
+	held, err := db.heldByAll(j)
+	if err != nil {
+		return nil, err
+	}
 	tallies := []connectors.Tally{}
 	for n, todo := range todo {
+		if db.stays(todo, held) {
+			continue
+		}
 		t, at, err := db.row(todo)
 		if err != nil {
 			return nil, err
@@ -40,7 +47,7 @@ func (db *DB) commit(j connectors.Job, cp *checkpoint) ([]connectors.Tally, erro
 		for name, v := range values[n] {
 			t.Rows[at][name] = v
 		}
-		owned := db.owned(e, t, t.Rows[at], cp.Doomed) || db.member(e, t, t.Rows[at], cp.Doomed)
+		owned := db.owned(e, t, t.Rows[at], cp.Doomed) || db.member(e, t, t.Rows[at], cp.Doomed, held)
 		switch {
 		case todo.Method == dsr.Delete && owned && !todo.Seed:
 			continue // given to somebody who lives; the next pass releases it
@@ -90,8 +97,8 @@ func (db *DB) owned(e *connectors.Entity, t *Table, r Row, doomed map[string]boo
 	return false
 }
 
-// member reports whether a row is owned through a membership of somebody who lives.
-func (db *DB) member(e *connectors.Entity, t *Table, r Row, doomed map[string]bool) bool {
+// member reports whether a row is owned through a membership of somebody who lives, or one that is held.
+func (db *DB) member(e *connectors.Entity, t *Table, r Row, doomed, held map[string]bool) bool {
 	for i := range db.sys.Entities {
 		m := &db.sys.Entities[i]
 		mt := db.store.tables[m.From()]
@@ -103,7 +110,8 @@ func (db *DB) member(e *connectors.Entity, t *Table, r Row, doomed map[string]bo
 			have, ok := values(r, references)
 			if tie.Entity == e.Name && ok && slices.ContainsFunc(mt.Rows, func(row Row) bool {
 				want, ok := values(row, tie.Columns)
-				return ok && want == have && !doomed[m.Name+string(mt.key(row))] && db.owned(m, mt, row, doomed)
+				k := m.Name + string(mt.key(row))
+				return ok && want == have && !doomed[k] && (held[k] || db.owned(m, mt, row, doomed))
 			}) {
 				return true
 			}

@@ -180,10 +180,26 @@ var defects = []struct {
 			sys.Entities[i].Tenant = ""
 		}
 	})},
-	{name: "ignores-holds", found: "Held", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
-		j.Held = connectors.Holds{}
+	{name: "ignores-holds", found: "Held", wrap: ignoresHolds},
+	{name: "ignores-holds", found: "Held", of: flat, wrap: ignoresHolds},
+	{name: "ignores-holds", found: "HeldEntity", wrap: ignoresHolds},
+	{name: "ignores-holds", found: "HeldEntity", of: flat, wrap: ignoresHolds},
+	{name: "ignores-holds", found: "HeldKeeps", wrap: ignoresHolds},
+	{name: "ignores-holds", found: "HeldMeanwhile", wrap: ignoresHolds},
+	{name: "ignores-holds", found: "RandomRecords", of: flat, wrap: ignoresHolds},
+	{name: "ignores-conditions", found: "HeldEntity", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+		j.Held.Entities = slices.Clone(j.Held.Entities)
+		for i := range j.Held.Entities {
+			j.Held.Entities[i].When = nil
+		}
 		return db.Erase(ctx, j)
 	})},
+	{name: "never-waits", found: "Held", wrap: neverWaits},
+	{name: "hides-what-is-held", found: "Held", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), verify: func(left []dsr.Residue, err error) ([]dsr.Residue, error) {
+			return slices.DeleteFunc(left, func(r dsr.Residue) bool { return r.Waits != nil }), err
+		}}
+	}},
 	{name: "ignores-limits", found: "Limits", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Limits = connectors.Limits{}
 		return db.Erase(ctx, j)
@@ -250,14 +266,7 @@ var defects = []struct {
 	{name: "verify-finds-nothing", found: "NothingErased", of: flat, wrap: blind},
 	{name: "verify-finds-nothing", found: "Saboteur", of: flat, wrap: blind},
 	{name: "verify-finds-nothing", found: "Expire", of: expires, wrap: blind},
-	{name: "never-waits", found: "Expire", of: expires, wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
-		return &defective{DB: open(), verify: func(left []dsr.Residue, err error) ([]dsr.Residue, error) {
-			for i := range left {
-				left[i].Waits = nil
-			}
-			return left, err
-		}}
-	}},
+	{name: "never-waits", found: "Expire", of: expires, wrap: neverWaits},
 	{name: "gives-no-reason", found: "Expire", of: expires, wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		return &defective{DB: open(), locate: func(l connectors.Located, err error) (connectors.Located, error) {
 			for i := range l.Counts {
@@ -293,6 +302,24 @@ var defects = []struct {
 // blind finds nothing when it searches again.
 func blind(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 	return &defective{DB: open(), verify: func([]dsr.Residue, error) ([]dsr.Residue, error) { return nil, nil }}
+}
+
+// neverWaits calls residue what cannot go yet.
+func neverWaits(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	return &defective{DB: open(), verify: func(left []dsr.Residue, err error) ([]dsr.Residue, error) {
+		for i := range left {
+			left[i].Waits = nil
+		}
+		return left, err
+	}}
+}
+
+// ignoresHolds erases what is held.
+func ignoresHolds(sys *connectors.System, open func() *memory.DB) connectors.Connector {
+	return spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
+		j.Held = connectors.Holds{}
+		return db.Erase(ctx, j)
+	})(sys, open)
 }
 
 // readsNoLists sees only the first of a repeated field's values, which is nobody's.

@@ -209,7 +209,7 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 		cp.Doomed = map[string]bool{}
 	}
 	for _, batch := range byTenant(j.Batch) {
-		held, err := db.held(j.Held.Subjects, batch[0].Tenant)
+		held, err := db.held(j.Held, batch[0].Tenant)
 		if err != nil {
 			return nil, err
 		}
@@ -332,7 +332,7 @@ func (db *DB) late(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 	}
 	return slices.DeleteFunc(all, func(n task) bool {
 		return n.Method != dsr.Delete && slices.ContainsFunc(cp.Todo, func(old task) bool {
-			return old.Entity == n.Entity && old.Key == n.Key
+			return old.Entity == n.Entity && old.Key == n.Key && old.Method != dsr.Delete // which a hold may have stopped
 		})
 	}), nil
 }
@@ -349,25 +349,6 @@ func byTenant(b connectors.Batch) []connectors.Batch {
 		out = append(out, connectors.Batch{s})
 	}
 	return out
-}
-
-// held are the rows of subjects under a hold: they neither go nor change.
-func (db *DB) held(b connectors.Batch, tenant string) (map[string]bool, error) {
-	b = slices.DeleteFunc(slices.Clone(b), func(s connectors.Subject) bool { return s.Tenant != tenant })
-	out := map[string]bool{}
-	if len(b) == 0 {
-		return out, nil
-	}
-	c, err := db.close(b, nil, nil, true)
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range c.items {
-		if i.touched && !i.accessed {
-			out[i.e.Name+string(i.key)] = true
-		}
-	}
-	return out, nil
 }
 
 func (db *DB) begin() int64 {

@@ -13,59 +13,122 @@ import (
 
 // Verify searches again. A row is residue when it should be gone, when a mask of its visibly did not happen, when a
 // declared field still holds an identifier that nothing excuses, when its free text still mentions the subject, or
-// when it refers to a row that was erased. See [connectors.Connector].
+// when it refers to a row that was erased. What Erase would do if nothing were held, and does not do now, waits. See
+// [connectors.Connector].
 func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, error) {
 	if err := db.checkTenants(q.Batch); err != nil {
 		return nil, err
 	}
 	db.store.mu.Lock()
 	defer db.store.mu.Unlock()
-	found := map[dsr.Residue]map[connectors.Key]bool{}
-	only := expires()
-	report := func(s connectors.Subject, i *item, field string) {
-		at := dsr.Residue{Subject: s.Ref, System: db.sys.Name, Entity: i.e.Name, Field: field}
-		if i.action == dsr.Expire {
-			at.Waits = only
-		}
-		if found[at] == nil {
-			found[at] = map[connectors.Key]bool{}
-		}
-		found[at][i.key] = true
-	}
+	var out []dsr.Residue
 	for _, s := range q.Batch {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		c, err := db.close(connectors.Batch{s}, nil, nil, false)
+		found := residue{}
+		report := func(i *item, field string, cause dsr.Cause) {
+			if s.Entities == nil || s.Entities[i.e.Name] {
+				found.add(i, field, cause)
+			}
+		}
+		held, err := db.held(q.Held, s.Tenant)
 		if err != nil {
 			return nil, err
 		}
-		var dangling *connectors.SubjectError
-		if err := c.decide(); err != nil && !errors.As(err, &dangling) {
+		matcher := mask.NewMatcher(s.Identifiers, db.sys.Identifiers)
+		now, err := db.wanted(s, held)
+		if err != nil {
 			return nil, err
 		}
-		matcher := mask.NewMatcher(s.Identifiers, db.sys.Identifiers)
-		for _, i := range c.items {
-			if s.Entities != nil && !s.Entities[i.e.Name] {
+		plain := map[string]bool{}
+		for _, i := range now.items {
+			if i.action == "" {
 				continue
 			}
-			for _, field := range c.left(i, matcher) {
-				report(s, i, field)
+			for _, field := range now.left(i, matcher) {
+				plain[i.e.Name+string(i.key)+field] = true
+				report(i, field, i.waits())
 			}
 		}
-		if err := db.orphans(ctx, c, s, q.Keys, report); err != nil {
+		if len(held) > 0 {
+			free, err := db.wanted(s, nil)
+			if err != nil {
+				return nil, err
+			}
+			for _, i := range free.items {
+				for _, field := range free.left(i, matcher) {
+					if !plain[i.e.Name+string(i.key)+field] {
+						report(i, field, dsr.CauseHold)
+					}
+				}
+			}
+		}
+		err = db.orphans(ctx, now, s, q.Keys, func(i *item, field string) {
+			cause := i.waits()
+			if i.held {
+				cause = dsr.CauseHold
+			}
+			report(i, field, cause)
+		})
+		if err != nil {
 			return nil, err
 		}
+		out = append(out, found.list(s.Ref, db.sys.Name)...)
 	}
+	return out, nil
+}
+
+// wanted is what Erase would do for one subject alone. Where it cannot, what is there is found all the same.
+func (db *DB) wanted(s connectors.Subject, held map[string]bool) (*closure, error) {
+	c, err := db.close(connectors.Batch{s}, nil, held, false)
+	if err != nil {
+		return nil, err
+	}
+	var dangling *connectors.SubjectError
+	if err := c.decide(); err != nil && !errors.As(err, &dangling) {
+		return nil, err
+	}
+	return c, nil
+}
+
+// waits says why a row cannot go yet; it is empty when it can.
+func (i *item) waits() dsr.Cause {
+	if i.action == dsr.Expire {
+		return dsr.CauseRetention
+	}
+	return ""
+}
+
+// residue is what was found of one subject, as rows by their place.
+type residue map[place]map[connectors.Key]bool
+
+type place struct {
+	entity, field string
+	cause         dsr.Cause
+}
+
+func (r residue) add(i *item, field string, cause dsr.Cause) {
+	at := place{i.e.Name, field, cause}
+	if r[at] == nil {
+		r[at] = map[connectors.Key]bool{}
+	}
+	r[at][i.key] = true
+}
+
+func (r residue) list(subject, system string) []dsr.Residue {
 	var out []dsr.Residue
-	for at, rows := range found {
-		at.Count = int64(len(rows))
-		out = append(out, at)
+	for at, rows := range r {
+		one := dsr.Residue{Subject: subject, System: system, Entity: at.entity, Field: at.field, Count: int64(len(rows))}
+		if at.cause != "" {
+			one.Waits = &dsr.Exception{Cause: at.cause}
+		}
+		out = append(out, one)
 	}
 	slices.SortFunc(out, func(a, b dsr.Residue) int {
-		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Field, b.Field))
+		return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Count, b.Count))
 	})
-	return out, nil
+	return out
 }
 
 // left are the fields in which something of the subject is left.
@@ -100,7 +163,7 @@ func (c *closure) left(i *item, matcher *mask.Matcher) []string {
 }
 
 // orphans are rows that refer to a row of the subject's that is gone.
-func (db *DB) orphans(ctx context.Context, c *closure, s connectors.Subject, keys connectors.Keys, report func(connectors.Subject, *item, string)) error {
+func (db *DB) orphans(ctx context.Context, c *closure, s connectors.Subject, keys connectors.Keys, report func(*item, string)) error {
 	gone := map[string]bool{}
 	for i := range db.sys.Entities {
 		e := &db.sys.Entities[i]
@@ -126,7 +189,7 @@ func (db *DB) orphans(ctx context.Context, c *closure, s connectors.Subject, key
 		for _, tie := range slices.Concat(i.e.OwnedBy, i.e.Owns) {
 			v, ok := c.refers(i, tie)
 			if ok && gone[tie.Entity+string(v)] {
-				report(s, i, tie.Columns[0])
+				report(i, tie.Columns[0])
 			}
 		}
 	}
