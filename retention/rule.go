@@ -96,7 +96,7 @@ func (r *Rule) Validate() error {
 		return invalid("if_null", "lets rows without a start go before the statutory minimum of the class",
 			"write keep, or a field that is always there: {field: created_at}")
 	case r.Start.Null == "" && !read && (ends || len(r.Start.Latest) > 0):
-		return invalid("if_null", "does not say what a start that is missing means",
+		return invalid("if_null", "leaves open what a missing start means",
 			"write if_null: keep (not yet started), due (at once), or {field: created_at}")
 	case r.Start.Null != "" && read:
 		return invalid("if_null", "is of no use: every object and every event has a time", "remove it")

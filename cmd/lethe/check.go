@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -71,6 +72,11 @@ type systemFindings struct {
 	Findings []connectors.Finding `json:"findings"`
 }
 
+// grave reports whether one of the findings would end a request in needs_attention.
+func grave(found []connectors.Finding) bool {
+	return slices.ContainsFunc(found, func(f connectors.Finding) bool { return f.Severity == connectors.Error })
+}
+
 func newCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [SYSTEM...]",
@@ -93,16 +99,14 @@ Exit code 3 when there is a finding of severity error: a request would end in ne
 				return mapError(loaded.Map, err)
 			}
 			if len(args) == 0 && len(found) > 0 {
-				all, failed = append(all, systemFindings{"data map", found}), true
+				all, failed = append(all, systemFindings{"data map", found}), grave(found)
 			}
 			err = eachSystem(c, args, func(ctx context.Context, s app.Opened) error {
 				found, err := s.Check(ctx)
 				if err != nil {
 					return err
 				}
-				for _, f := range found {
-					failed = failed || f.Severity == connectors.Error
-				}
+				failed = failed || grave(found)
 				all = append(all, systemFindings{s.Name, append([]connectors.Finding{}, found...)})
 				return nil
 			})

@@ -26,7 +26,7 @@ func Load(text []byte, env func(string) (string, bool), kinds []connectors.Kind)
 		return nil, r.faults
 	}
 	m := &Map{Identifiers: map[string]dsr.IdentifierKind{}, Classes: map[string]retention.Class{}}
-	systems := &systemReader{reader: r, m: m, kinds: kinds}
+	systems := &systemReader{reader: r, m: m, kinds: kinds, identified: map[string]bool{}, ruleNames: map[string]bool{}}
 	r.mapping(
 		root, "",
 		key{"version", true, func(n *yaml.Node, path string) {
@@ -45,7 +45,7 @@ func Load(text []byte, env func(string) (string, bool), kinds []connectors.Kind)
 		key{"systems", true, systems.read},
 	)
 	if len(r.faults) == 0 {
-		validate(r, m)
+		validate(r, m, systems.identified)
 	}
 	if len(r.faults) > 0 {
 		slices.SortStableFunc(r.faults, func(a, b Fault) int {
@@ -161,14 +161,10 @@ func (r *reader) classes(to map[string]retention.Class) func(*yaml.Node, string)
 	return func(n *yaml.Node, path string) {
 		r.each(n, path, func(name string, _, v *yaml.Node) {
 			c := retention.Class{Name: name}
+			at, before := join(path, name), len(r.faults)
 			r.mapping(
-				v, join(path, name),
-				key{"period", true, func(n *yaml.Node, path string) {
-					var err error
-					if c.Period, err = retention.ParsePeriod(n.Value); err != nil {
-						r.refuse(n, path, err)
-					}
-				}},
+				v, at,
+				key{"period", true, r.period(&c.Period)},
 				key{"from", true, func(n *yaml.Node, path string) {
 					c.Start = retention.Start(n.Value)
 					if !slices.Contains(retention.Starts(), c.Start) {
@@ -183,9 +179,23 @@ func (r *reader) classes(to map[string]retention.Class) func(*yaml.Node, string)
 					}
 					c.FiscalYear = retention.MonthDay{Month: d.Month(), Day: d.Day()}
 				}},
+				key{"minimum", false, r.period(&c.Minimum)},
+				key{"grace", false, r.period(&c.Grace)},
 			)
+			if err := c.Validate(); err != nil && len(r.faults) == before {
+				r.refuse(r.places[at+".minimum"], at+".minimum", err)
+			}
 			to[name] = c
 		})
+	}
+}
+
+func (r *reader) period(to *retention.Period) func(*yaml.Node, string) {
+	return func(n *yaml.Node, path string) {
+		var err error
+		if *to, err = retention.ParsePeriod(n.Value); err != nil {
+			r.refuse(n, path, err)
+		}
 	}
 }
 

@@ -23,7 +23,28 @@ var kinds = []connectors.Kind{{
 		{Name: "port", Type: "integer", Doc: "TCP port."},
 	},
 	EntityKeys: []connectors.Setting{{Name: "objects", Type: "string", Doc: "Pattern of object keys."}},
+}, {
+	Name: "lake", Flat: true, Expires: true,
+	EntityKeys: []connectors.Setting{{
+		Name: "objects", Required: true, Type: "string", Doc: "Pattern of object keys.", Parse: braces,
+	}},
 }}
+
+// braces returns what stands in braces, as a pattern with identifiers in it would.
+func braces(value string) ([]string, error) {
+	var names []string
+	for {
+		_, rest, ok := strings.Cut(value, "{")
+		if !ok {
+			return names, nil
+		}
+		name, rest, ok := strings.Cut(rest, "}")
+		if !ok {
+			return nil, &dsr.Error{Code: dsr.CodeInvalid, Msg: "has a brace that is not closed", Hint: "write {user_id}"}
+		}
+		names, value = append(names, name), rest
+	}
+}
 
 func env(name string) (string, bool) {
 	v, ok := map[string]string{"SHOP_DSN": "test://canary-password@example.com/shop"}[name]
@@ -54,7 +75,7 @@ func TestLoad(t *testing.T) {
 	}, shop.Copies)
 	require.Equal(t, time.Hour, shop.Window)
 
-	orders := shop.Entity("orders")
+	orders := shop.Entity("sales.orders")
 	require.Equal(t, "sales.orders", orders.From())
 	require.Equal(t, dsr.Keep, orders.Erase)
 	require.Equal(t, mask.Spec{Kind: mask.TruncateIP}, orders.Masks["ip"])
@@ -64,7 +85,7 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, mask.Spec{Kind: mask.Constant, Value: "0"}, shop.Entity("comments").Masks["score"])
 	require.Equal(t, []connectors.Owner{
 		{Columns: []string{"target_id"}, Entity: "customers", When: &connectors.Discriminator{Column: "target_type", Value: "customer"}},
-		{Columns: []string{"target_id"}, Entity: "orders", When: &connectors.Discriminator{Column: "target_type", Value: "order"}},
+		{Columns: []string{"target_id"}, Entity: "sales.orders", When: &connectors.Discriminator{Column: "target_type", Value: "order"}},
 	}, shop.Entity("comments").OwnedBy)
 	require.Equal(t, []string{"account_id", "id"}, shop.Entity("comments").AccessedBy[0].References)
 }

@@ -81,17 +81,17 @@ func (a *Art15) Missing() []string {
 // FindArt15 is the code of a finding: the statement of Art. 15 has a gap, so no access request can close.
 const FindArt15 = "art15-incomplete"
 
-// Findings reports what would stop a request whatever its Systems hold.
+// Findings reports what would stop a request or keep data for ever, whatever the Systems hold.
 func (m *Map) Findings() []connectors.Finding {
-	missing := m.Art15.Missing()
-	if len(missing) == 0 {
-		return nil
+	var found []connectors.Finding
+	if missing := m.Art15.Missing(); len(missing) > 0 {
+		found = append(found, connectors.Finding{
+			Code: FindArt15, Severity: connectors.Error, Field: "art15",
+			Message: "the statement of Art. 15 does not say: " + strings.Join(missing, ", ") + "; no access request can close",
+			Hint:    "Write each under art15, or {not_applicable: true}.",
+		})
 	}
-	return []connectors.Finding{{
-		Code: FindArt15, Severity: connectors.Error, Field: "art15",
-		Message: "the statement of Art. 15 does not say: " + strings.Join(missing, ", ") + "; no access request can close",
-		Hint:    "Write each under art15, or {not_applicable: true}.",
-	}}
+	return append(found, m.keptForever()...)
 }
 
 // System returns the named System, or nil.

@@ -20,7 +20,7 @@ func TestTheReferenceIsTrue(t *testing.T) {
 	require.NoError(t, err)
 	page := string(b)
 
-	text, err := datamap.JSONSchema([]connectors.Kind{{Name: "postgres"}})
+	text, err := datamap.JSONSchema([]connectors.Kind{{Name: "postgres"}, {Name: "sqlite", Flat: true, Expires: true}})
 	require.NoError(t, err)
 	var s any
 	require.NoError(t, json.Unmarshal(text, &s))

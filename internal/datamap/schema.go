@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 )
@@ -25,6 +26,7 @@ func JSONSchema(kinds []connectors.Kind) ([]byte, error) {
 		system, entity := clone(object(defs, "system")), clone(object(defs, "entity"))
 		settings(system, k.SystemKeys)
 		settings(entity, k.EntityKeys)
+		kindOf(entity, k)
 		object(object(system, "properties"), "connector")["const"] = k.Name
 		object(object(system, "properties"), "entities")["additionalProperties"] = ref("entity_" + k.Name)
 		defs["system_"+k.Name], defs["entity_"+k.Name] = system, entity
@@ -40,6 +42,26 @@ func JSONSchema(kinds []connectors.Kind) ([]byte, error) {
 	object(object(system, "properties"), "connector")["enum"] = names
 	system["allOf"] = choices
 	return json.MarshalIndent(s, "", "  ")
+}
+
+// kindOf leaves out what entities of a kind cannot have, and adds what only they can.
+func kindOf(entity map[string]any, k connectors.Kind) {
+	properties := object(entity, "properties")
+	rule := object(object(object(properties, "retention"), "items"), "properties")
+	if k.Flat {
+		for _, tie := range ties {
+			delete(properties, tie)
+		}
+		rule["start"] = map[string]any{
+			"$ref":        "#/$defs/field_start",
+			"description": "What starts the period: object_age, when it was stored; event_time, of a log event; or a field.",
+		}
+	}
+	if k.Expires {
+		for _, one := range []map[string]any{object(properties, "erase"), object(rule, "action")} {
+			one["enum"] = append(slices.Clone(one["enum"].([]any)), "expire")
+		}
+	}
 }
 
 func object(in map[string]any, key string) map[string]any { return in[key].(map[string]any) }

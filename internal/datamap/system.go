@@ -23,6 +23,9 @@ type systemReader struct {
 	*reader
 	m     *Map
 	kinds []connectors.Kind
+	// identified are the paths of entities one of whose settings names an identifier.
+	identified map[string]bool
+	ruleNames  map[string]bool
 }
 
 func (r *systemReader) read(n *yaml.Node, path string) {
@@ -50,7 +53,7 @@ func (r *systemReader) system(n *yaml.Node, path string, s *connectors.System) {
 		r.each(n, path, func(entity string, k, v *yaml.Node) {
 			r.nameOf(k, join(path, entity))
 			e := connectors.Entity{Name: entity, Settings: map[string]any{}}
-			r.entity(v, join(path, entity), &e, kind)
+			r.entity(v, join(path, entity), s.Name, &e, kind)
 			s.Entities = append(s.Entities, e)
 		})
 		if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
@@ -77,7 +80,7 @@ func (r *systemReader) system(n *yaml.Node, path string, s *connectors.System) {
 		{"entities", true, entities},
 	}
 	if kind != nil {
-		keys = append(keys, r.settings(kind.SystemKeys, s.Settings)...)
+		keys = append(keys, r.settings(path, kind.SystemKeys, s.Settings)...)
 	}
 	r.mapping(n, path, keys...)
 	s.TenantName = r.m.Tenants
@@ -104,16 +107,16 @@ func (r *systemReader) kind(n *yaml.Node, path string) *connectors.Kind {
 	return nil
 }
 
-// settings reads a connector's own keys.
-func (r *systemReader) settings(declared []connectors.Setting, to map[string]any) []key {
+// settings reads a connector's own keys of what stands at path.
+func (r *systemReader) settings(path string, declared []connectors.Setting, to map[string]any) []key {
 	var keys []key
 	for _, d := range declared {
-		keys = append(keys, key{d.Name, d.Required, func(n *yaml.Node, path string) {
+		keys = append(keys, key{d.Name, d.Required, func(n *yaml.Node, at string) {
 			if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
-				r.fault(n, path, "must be a single value", d.Doc)
+				r.fault(n, at, "must be a single value", d.Doc)
 				return
 			}
-			value := r.expand(n, path)
+			value := r.expand(n, at)
 			var v any = value
 			var err error
 			switch d.Type {
@@ -125,10 +128,23 @@ func (r *systemReader) settings(declared []connectors.Setting, to map[string]any
 				v, err = time.ParseDuration(value)
 			}
 			if err != nil || value == "" {
-				r.fault(n, path, "must be of type "+d.Type, d.Doc)
+				r.fault(n, at, "must be of type "+d.Type, d.Doc)
 				return
 			}
 			to[d.Name] = v
+			if d.Parse == nil {
+				return
+			}
+			identifiers, err := d.Parse(value)
+			if err != nil {
+				r.refuse(n, at, err)
+			}
+			for _, name := range identifiers {
+				r.identified[path] = true
+				if _, ok := r.m.Identifiers[name]; !ok {
+					r.fault(n, at, "names "+name+", which is not an identifier of this map", nearest(name, sorted(r.m.Identifiers)))
+				}
+			}
 		}})
 	}
 	return keys
@@ -171,7 +187,10 @@ func (r *systemReader) copies(to *[]dsr.Copy) func(*yaml.Node, string) {
 	}
 }
 
-func (r *systemReader) entity(n *yaml.Node, path string, e *connectors.Entity, kind *connectors.Kind) {
+// ties are the keys of an entity that relate it to others.
+var ties = []string{"owned_by", "accessed_by", "owns", "on_owner_erased", "anchor"}
+
+func (r *systemReader) entity(n *yaml.Node, path, system string, e *connectors.Entity, kind *connectors.Kind) {
 	var erase string
 	keys := []key{
 		{"table", false, r.text(&e.Source)},
@@ -207,17 +226,25 @@ func (r *systemReader) entity(n *yaml.Node, path string, e *connectors.Entity, k
 				key{"class", true, r.text(&e.Keep.Class)},
 			)
 		}},
+		{"retention", false, r.rules(system, e, kind)},
 	}
 	if kind != nil {
-		keys = append(keys, r.settings(kind.EntityKeys, e.Settings)...)
+		keys = append(keys, r.settings(path, kind.EntityKeys, e.Settings)...)
 	}
 	r.mapping(n, path, keys...)
+	for _, k := range ties {
+		if tie := r.places[join(path, k)]; tie != nil && kind != nil && kind.Flat {
+			r.fault(tie, join(path, k), "entities of "+kind.Name+" have no ties to each other",
+				"remove it: a record belongs to whom its identifiers name")
+		}
+	}
 	e.Erase = dsr.Method(erase)
 	switch {
 	case e.Keep != nil && erase != "":
 		r.fault(n, path, "has both erase and keep", "an entity is erased or kept")
 	case e.Keep != nil:
 		e.Erase = dsr.Keep
+	case e.Erase == dsr.Expire && kind != nil && kind.Expires:
 	case e.Erase != dsr.Delete && e.Erase != dsr.Mask:
 		r.fault(n, path, "does not say what an erasure does", "write erase: delete, erase: mask, or keep")
 	case e.Erase == dsr.Mask && len(e.Masks) == 0:

@@ -11,21 +11,20 @@ import (
 )
 
 // validate holds a map that could be read to what needs no database to see.
-func validate(r *reader, m *Map) {
+// identified are the paths of entities that a setting gives an identifier.
+func validate(r *reader, m *Map, identified map[string]bool) {
 	if m.Tenants != "" && m.Identifiers[m.Tenants] == "" {
 		r.faultAt("tenants.identifier", "is not an identifier of this map", nearest(m.Tenants, sorted(m.Identifiers)))
 	}
-	subjects := 0
+	found := false
 	for _, s := range m.Systems {
-		v := systemValidator{reader: r, m: m, s: s, path: "systems." + s.Name}
+		v := systemValidator{reader: r, m: m, s: s, path: "systems." + s.Name, identified: identified}
 		v.validate()
-		for _, e := range s.Entities {
-			if e.Subject {
-				subjects++
-			}
+		for i := range s.Entities {
+			found = found || s.Entities[i].Subject || v.identifies(&s.Entities[i])
 		}
 	}
-	if subjects == 0 {
+	if !found {
 		r.faultAt("systems", "no entity is a subject", "mark the entity whose rows are persons with subject: true")
 	}
 }
@@ -35,6 +34,8 @@ type systemValidator struct {
 	m    *Map
 	s    *connectors.System
 	path string
+	// identified are the paths of entities that a setting gives an identifier.
+	identified map[string]bool
 }
 
 func (v *systemValidator) validate() {
@@ -58,6 +59,7 @@ func (v *systemValidator) validate() {
 		v.tenancy(e, at)
 		v.masks(e, at)
 		v.changes(e, at)
+		v.retention(e, at)
 		if e.Keep != nil {
 			if _, ok := v.m.Classes[e.Keep.Class]; !ok {
 				v.faultAt(at+".keep.class", "is not a deletion class of this map", nearest(e.Keep.Class, sorted(v.m.Classes)))
@@ -65,7 +67,7 @@ func (v *systemValidator) validate() {
 		}
 		if !reached[e.Name] {
 			v.faultAt(at, "has no path to a subject, so nobody's erasure would reach it",
-				"add owned_by, or subject: true when a row is a person")
+				"add owned_by, subject: true when a row is a person, or the field that holds an identifier")
 		}
 		if e.Erase == dsr.Keep || e.Erase == dsr.Mask {
 			v.anchors(e)
@@ -87,25 +89,37 @@ func (v *systemValidator) targets(e *connectors.Entity) bool {
 				continue
 			}
 			ok = false
-			var names []string
-			for _, e := range v.s.Entities {
-				names = append(names, e.Name)
-			}
 			place := v.at(e) + "." + group.key + "." + strings.Join(o.Columns, ",")
 			if v.places[place] == nil {
 				place = fmt.Sprintf("%s.%s[%d]", v.at(e), group.key, i)
 			}
-			v.faultAt(place, "refers to an entity that this system does not declare", nearest(o.Entity, names))
+			v.faultAt(place, "refers to an entity that this system does not declare", nearest(o.Entity, v.entityNames()))
 		}
 	}
 	return ok
 }
 
-// reached finds the entities that a subject's rows lead to: through owned_by, owns, or an accessor's tie.
+func (v *systemValidator) entityNames() []string {
+	var names []string
+	for _, e := range v.s.Entities {
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+// identifies reports whether an entity holds an identifier, in a field or by its settings: its records are found by it.
+func (v *systemValidator) identifies(e *connectors.Entity) bool {
+	return v.identified[v.at(e)] ||
+		slices.ContainsFunc(e.Fields, func(f connectors.Field) bool { return f.Identifier != "" })
+}
+
+// reached finds the entities that a subject leads to: by an identifier, or from other rows through owned_by, owns, or an
+// accessor's tie.
 func (v *systemValidator) reached() map[string]bool {
 	reached := map[string]bool{}
-	for _, e := range v.s.Entities {
-		reached[e.Name] = e.Subject
+	for i := range v.s.Entities {
+		e := &v.s.Entities[i]
+		reached[e.Name] = e.Subject || v.identifies(e)
 	}
 	leads := func(owners []connectors.Owner) bool {
 		return slices.ContainsFunc(owners, func(o connectors.Owner) bool { return reached[o.Entity] })
@@ -127,7 +141,7 @@ func (v *systemValidator) reached() map[string]bool {
 }
 
 func (v *systemValidator) identity(e *connectors.Entity, at string) {
-	identifies := slices.ContainsFunc(e.Fields, func(f connectors.Field) bool { return f.Identifier != "" })
+	identifies := v.identifies(e)
 	if e.Subject && !identifies {
 		v.faultAt(at, "is a subject but no field holds an identifier", "write fields: {email: {identifier: email}}")
 	}
@@ -158,6 +172,9 @@ func (v *systemValidator) masks(e *connectors.Entity, at string) {
 	v.maskFields(e, at+".anchor", e.Anchor)
 	v.maskFields(e, at+".mask_export", e.ExportMask)
 	if e.Erase == dsr.Mask {
+		if v.identified[at] {
+			v.faultAt(at+".erase", "would leave the identifier that the entity's settings name", "write erase: delete")
+		}
 		v.irreversible(at+".mask", e.Masks)
 		for _, f := range e.Fields {
 			if _, masked := e.Masks[f.Name]; f.Identifier != "" && !masked {
@@ -174,7 +191,7 @@ func (v *systemValidator) masks(e *connectors.Entity, at string) {
 			}
 		}
 	}
-	if e.Erase == dsr.Delete && len(e.Masks) > 0 {
+	if (e.Erase == dsr.Delete || e.Erase == dsr.Expire) && len(e.Masks) > 0 {
 		v.faultAt(at+".mask", "masks rows that are deleted", "write erase: mask, or remove mask")
 	}
 }
