@@ -86,12 +86,11 @@ func (l *Layout) finder(b connectors.Batch, held connectors.Holds, d *due) (*Fin
 		}
 		f.fields = append(f.fields, field)
 	}
-	if len(f.people) > 0 && len(l.e.Mentions) > 0 {
+	if len(f.people) > 0 && slices.ContainsFunc(f.fields, func(f field) bool { return f.mention }) {
 		f.mentions = newMentions(f.people, l.sys.Identifiers)
 	}
-	f.paths = newPaths(names, func(name string) bool {
-		field := f.fields[slices.Index(names, name)]
-		return field.people != nil || field.mention && f.mentions != nil && d == nil || name == l.time
+	f.paths = newPaths(names, func(i int) bool {
+		return f.fields[i].people != nil || f.fields[i].mention && f.mentions != nil && d == nil || names[i] == l.time
 	})
 	at := func(name string) int {
 		if i, ok := f.paths.index[name]; ok && name != "" {
@@ -109,7 +108,10 @@ func (l *Layout) finder(b connectors.Batch, held connectors.Holds, d *due) (*Fin
 // field compiles what the map says of one field.
 func (f *Finder) field(name string) (field, error) {
 	e := f.l.e
-	out := field{name: name, mention: slices.Contains(e.Mentions, name), mask: e.Masks[name], export: e.ExportMask[name]}
+	out := field{
+		name: name, mention: slices.Contains(e.Mentions, name) || name == unmatchedLine,
+		mask: e.Masks[name], export: e.ExportMask[name],
+	}
 	for _, declared := range e.Fields {
 		if declared.Name == name {
 			out.identifier = declared.Identifier

@@ -96,11 +96,11 @@ type paths struct {
 	tree  *node // for formats that nest
 }
 
-func newPaths(names []string, hot func(name string) bool) *paths {
+func newPaths(names []string, hot func(i int) bool) *paths {
 	p := &paths{names: names, index: map[string]int{}, tree: newTree(names)}
 	for i, name := range names {
 		p.index[name] = i
-		p.hot = append(p.hot, hot(name))
+		p.hot = append(p.hot, hot(i))
 	}
 	return p
 }

@@ -53,6 +53,11 @@ func Settings() []connectors.Setting {
 			Doc:   "Of text: combined, syslog, or a regular expression (RE2) whose named groups are the fields of a line.",
 			Parse: func(v string) ([]string, error) { _, err := compilePattern(v); return nil, err },
 		},
+		{
+			Name: "unmatched", Type: "string",
+			Doc:   "Of text: what a line that does not match is: error, the default, or text, in which identifiers are redacted.",
+			Parse: oneOf("error", "text"),
+		},
 		{Name: "delimiter", Type: "string", Doc: "Of csv: what separates fields; a comma when absent.", Parse: parseDelimiter},
 		{
 			Name: "columns", Type: "string",
@@ -110,8 +115,8 @@ func NewLayout(sys *connectors.System, e *connectors.Entity, o connectors.Option
 	if l.times, err = compileTime(written); err != nil {
 		return nil, at("time_format", err)
 	}
-	if l.times.now == nil && o.Now != nil {
-		l.times.now = o.Now
+	if l.times.now = o.Now; o.Now == nil {
+		l.times.now = time.Now
 	}
 	l.time = l.setting("time")
 	if l.time == "" {
@@ -158,6 +163,9 @@ func (l *Layout) names() []string {
 	}
 	if l.time != "" {
 		names = append(names, l.time)
+	}
+	if l.setting("unmatched") == "text" {
+		names = append(names, unmatchedLine)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -11,8 +11,7 @@ type timeFormat struct {
 	layouts []string // of package time
 	unix    bool     // digits are seconds since 1970, or milliseconds, microseconds or nanoseconds by their size
 	unit    time.Duration
-	yearly  bool             // the layout has no year: the latest that is not in the future is meant
-	now     func() time.Time // nil is time.Now
+	now     func() time.Time // tells the year of times without one
 }
 
 // automatic are the ways of writing a time that need no time_format.
@@ -33,13 +32,15 @@ func compileTime(s string) (timeFormat, error) {
 	switch s {
 	case "", "auto":
 		return timeFormat{layouts: automatic, unix: true}, nil
+	case "syslog": // of RFC 5424, and of RFC 3164
+		return timeFormat{layouts: []string{time.RFC3339Nano, time.Stamp}}, nil
 	case "unix":
 		return timeFormat{unix: true, unit: time.Second}, nil
 	case "unix_ms":
 		return timeFormat{unix: true, unit: time.Millisecond}, nil
 	}
 	var layout strings.Builder
-	day, year := false, false
+	day := false
 	for i := 0; i < len(s); i++ {
 		if s[i] != '%' {
 			if '0' <= s[i] && s[i] <= '9' {
@@ -53,13 +54,12 @@ func compileTime(s string) (timeFormat, error) {
 			return timeFormat{}, invalid("has an unknown directive", "write for example %d/%b/%Y:%H:%M:%S %z")
 		}
 		day = day || strings.IndexByte("deFD", s[i]) >= 0
-		year = year || strings.IndexByte("YyFD", s[i]) >= 0
 		layout.WriteString(directives[s[i]])
 	}
 	if !day {
 		return timeFormat{}, invalid("has no day", "write auto, unix, unix_ms, or for example %Y-%m-%d")
 	}
-	return timeFormat{layouts: []string{layout.String()}, yearly: !year}, nil
+	return timeFormat{layouts: []string{layout.String()}}, nil
 }
 
 // parse reads a time; one without a zone is of zone.
@@ -78,7 +78,7 @@ func (f timeFormat) parse(s string, zone *time.Location) (time.Time, bool) {
 		if err != nil {
 			continue
 		}
-		if f.yearly {
+		if t.Year() == 0 {
 			t = f.thisYear(t)
 		}
 		return t, true
@@ -86,14 +86,10 @@ func (f timeFormat) parse(s string, zone *time.Location) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// thisYear gives a time without a year the latest year in which it is not in the future. It is then never earlier than
+// thisYear gives a time without a year, as of RFC 3164, the latest year in which it is not in the future. It is then never earlier than
 // it was, so that nothing is due before its time. 29 February is looked for in leap years.
 func (f timeFormat) thisYear(t time.Time) time.Time {
-	now := time.Now
-	if f.now != nil {
-		now = f.now
-	}
-	latest := now().Add(24 * time.Hour) // clocks and zones differ
+	latest := f.now().Add(24 * time.Hour) // clocks and zones differ
 	for y := latest.In(t.Location()).Year(); ; y-- {
 		out := time.Date(y, t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), t.Location())
 		if out.Day() == t.Day() && !out.After(latest) {
