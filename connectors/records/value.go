@@ -12,6 +12,10 @@ import (
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
+// Normalise returns a value, given or stored, in the form in which equal identifiers are equal. It is empty when the value
+// cannot be an identifier of the kind.
+func Normalise(k dsr.IdentifierKind, v string) string { return string(normalise(nil, k, []byte(v))) }
+
 // normalise appends a value, given or stored, in the form in which equal identifiers are equal bytes; nothing when it
 // cannot be an identifier of the kind.
 //
