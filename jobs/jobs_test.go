@@ -26,14 +26,18 @@ type script struct {
 	slice    func(context.Context, engine.Slice) error
 	assemble func(context.Context, engine.Assemble) error
 	tick     func(context.Context, engine.Tick) error
+	sweep    func(context.Context, engine.SweepSlice) error
+	count    func(context.Context, engine.CountDue) error
 	ticks    map[string]time.Duration
 }
 
-func (s *script) Gather(ctx context.Context, w engine.Gather) error     { return s.gather(ctx, w) }
-func (s *script) Slice(ctx context.Context, w engine.Slice) error       { return s.slice(ctx, w) }
-func (s *script) Assemble(ctx context.Context, w engine.Assemble) error { return s.assemble(ctx, w) }
-func (s *script) Tick(ctx context.Context, w engine.Tick) error         { return s.tick(ctx, w) }
-func (s *script) Ticks() map[string]time.Duration                       { return s.ticks }
+func (s *script) Gather(ctx context.Context, w engine.Gather) error         { return s.gather(ctx, w) }
+func (s *script) Slice(ctx context.Context, w engine.Slice) error           { return s.slice(ctx, w) }
+func (s *script) Assemble(ctx context.Context, w engine.Assemble) error     { return s.assemble(ctx, w) }
+func (s *script) Tick(ctx context.Context, w engine.Tick) error             { return s.tick(ctx, w) }
+func (s *script) SweepSlice(ctx context.Context, w engine.SweepSlice) error { return s.sweep(ctx, w) }
+func (s *script) CountDue(ctx context.Context, w engine.CountDue) error     { return s.count(ctx, w) }
+func (s *script) Ticks() map[string]time.Duration                           { return s.ticks }
 
 // bench is a store and what the tests need around it.
 type bench struct {
@@ -111,18 +115,22 @@ func receive[T any](t *testing.T, c <-chan T) T {
 func TestEveryKindOfWorkReachesTheEngine(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, b *bench) {
-		got := make(chan engine.Work, 4)
+		got := make(chan engine.Work, 6)
 		b.start(t, &script{
 			gather:   func(_ context.Context, w engine.Gather) error { got <- w; return nil },
 			slice:    func(_ context.Context, w engine.Slice) error { got <- w; return nil },
 			assemble: func(_ context.Context, w engine.Assemble) error { got <- w; return nil },
 			tick:     func(_ context.Context, w engine.Tick) error { got <- w; return nil },
+			sweep:    func(_ context.Context, w engine.SweepSlice) error { got <- w; return nil },
+			count:    func(_ context.Context, w engine.CountDue) error { got <- w; return nil },
 		})
 		want := []engine.Work{
 			engine.Gather{System: "shop", Phase: dsr.PhaseErase},
 			engine.Slice{RunID: "run_1", Fence: 3, Failures: 1},
 			engine.Assemble{Request: "req_1"},
 			engine.Tick{Name: "purge"},
+			engine.SweepSlice{SweepID: "swp_1", Fence: 2},
+			engine.CountDue{Rule: "shop.logins.short"},
 		}
 		b.enqueue(t, want...)
 		var all []engine.Work

@@ -7,6 +7,7 @@ import (
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/engine"
 	"github.com/lethe-gdpr/lethe/internal/telemetry"
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // engineMetrics gives the engine's numbers to telemetry, which knows no domain types.
@@ -30,6 +31,14 @@ func (e engineMetrics) TaskFailed(system string, phase dsr.Phase, reason string)
 	e.m.TaskFailed(system, string(phase), reason)
 }
 
+func (e engineMetrics) SweepEnded(s *retention.Sweep) {
+	rows := map[string]int64{}
+	for _, l := range s.Results {
+		rows[string(l.Method)] += l.Count
+	}
+	e.m.SweepEnded(s.Rule, string(s.State), rows, s.Measures.Longest)
+}
+
 // snapshotWithin bounds a scrape.
 const snapshotWithin = 5 * time.Second
 
@@ -47,6 +56,18 @@ func (a *App) snapshot() (*telemetry.Snapshot, error) {
 		for state, n := range states {
 			out.Open[[2]string{string(kind), string(state)}] = n
 		}
+	}
+	out.SweepsHalted, out.OverdueHolds = s.SweepsHalted, s.OverdueHolds
+	out.Holds = map[string]int64{"legal": s.LegalHolds, "restriction": s.Restrictions}
+	out.Sweeps = map[string]int64{}
+	for _, state := range []retention.SweepState{retention.SweepRunning, retention.SweepPaused, retention.SweepStopped} {
+		out.Sweeps[string(state)] = s.Sweeps[state] // 0 too: an alert on what is absent never ends
+	}
+	for _, r := range s.Rules {
+		out.Rules = append(out.Rules, telemetry.Rule{
+			Name: r.Rule, Active: s.Active[r.Rule], Counted: r.Counted != nil, Due: r.Due, Held: r.Held, Blocked: r.Blocked,
+			Backlog: r.Backlog, LastSuccess: r.LastSuccess,
+		})
 	}
 	return out, nil
 }

@@ -119,9 +119,13 @@ func (c *changes) leaf(r *dsr.Request, kind, system string, d detail) {
 
 // mapActivated appends the evidence of a new version of the data map.
 func (c *changes) mapActivated(version int, hash string) {
+	c.evidence("map.activated", "", detail{"version": strconv.Itoa(version), "hash": hash})
+}
+
+// evidence appends a leaf of what belongs to no Request.
+func (c *changes) evidence(kind, system string, d detail) {
 	c.leaves = append(c.leaves, ledger.Leaf{
-		At: c.now.UTC().Truncate(time.Microsecond), Type: "map.activated", Actor: c.actor,
-		Detail: detail{"version": strconv.Itoa(version), "hash": hash},
+		At: c.now.UTC().Truncate(time.Microsecond), Type: kind, System: system, Actor: c.actor, Detail: d,
 	})
 }
 

@@ -69,13 +69,17 @@ func expects(p dsr.Phase) dsr.State {
 	}
 }
 
-// screen puts aside claimed Tasks that must not be worked: their Request has ended or is to be reviewed again, or
-// waits for the same subject's export.
+// screen puts aside claimed Tasks that must not be worked: their Request has ended or is to be reviewed again, its
+// subject is held, or it waits for the same subject's export.
 func (c *changes) screen(ms []*member, cur *atlas, phase dsr.Phase) ([]*member, error) {
 	var blocked map[string]bool
+	var held map[string][]*dsr.Hold
 	if phase == dsr.PhaseErase {
 		var err error
 		if blocked, err = c.exporting(ms); err != nil {
+			return nil, err
+		}
+		if held, err = c.heldMembers(ms); err != nil {
 			return nil, err
 		}
 	}
@@ -83,6 +87,8 @@ func (c *changes) screen(ms []*member, cur *atlas, phase dsr.Phase) ([]*member, 
 	drifted := map[string]*dsr.Request{}
 	for _, m := range ms {
 		switch {
+		case heldBack(m.request) && phase == dsr.PhaseErase: // a scheduled job tells when
+			c.waitForHold(m.task, c.now.Add(heldWait))
 		case m.request.State != expects(phase):
 			m.task.State, m.task.Run = dsr.TaskCancelled, ""
 			c.task(m.task)
@@ -90,6 +96,8 @@ func (c *changes) screen(ms []*member, cur *atlas, phase dsr.Phase) ([]*member, 
 			m.task.State, m.task.Run, m.task.Reason = dsr.TaskCancelled, "", reasonDrift
 			c.task(m.task)
 			drifted[m.request.ID] = m.request
+		case len(held[m.request.ID]) > 0: // since it was approved
+			c.waitForHold(m.task, c.holdBack(m.request, held[m.request.ID]))
 		case blocked[m.request.ID]:
 			c.pend(m.task, phase, c.now.Add(exportWait))
 			m.task.Reason = reasonExport
@@ -104,6 +112,9 @@ func (c *changes) screen(ms []*member, cur *atlas, phase dsr.Phase) ([]*member, 
 	}
 	return in, c.advanceAll(drifted, cur)
 }
+
+// heldWait is how often a Task of a held subject may be claimed in vain.
+const heldWait = 24 * time.Hour
 
 // exportWait is how often an erasure looks whether the subject's export is done, should its nudge be lost.
 const exportWait = 30 * time.Second

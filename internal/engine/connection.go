@@ -55,18 +55,9 @@ func (e *Engine) connect(ctx context.Context, m *atlas, system string) (c *conne
 	}
 	c = e.conns.open[key]
 	if c == nil {
-		kind, ok := e.kinds[s.Connector]
-		if !ok {
-			return nil, nil, connectors.Permanent("unknown-connector", "no connector "+s.Connector+" is built in", "", nil)
-		}
-		opened, err := kind.Open(ctx, s, connectors.Options{Pseudonyms: e.c.Pseudonyms, Now: e.now})
-		if err != nil {
+		if c, err = e.openSystem(ctx, s); err != nil {
 			return nil, nil, err
 		}
-		if e.c.Decorate != nil {
-			opened = e.c.Decorate(s, opened)
-		}
-		c = &connection{system: s, connector: opened}
 		e.conns.open[key] = c
 	}
 	c.uses++
@@ -77,6 +68,22 @@ func (e *Engine) connect(ctx context.Context, m *atlas, system string) (c *conne
 		c.touched = e.now()
 		e.conns.mu.Unlock()
 	}, nil
+}
+
+// openSystem opens a connector that nobody else uses.
+func (e *Engine) openSystem(ctx context.Context, s *connectors.System) (*connection, error) {
+	kind, ok := e.kinds[s.Connector]
+	if !ok {
+		return nil, connectors.Permanent("unknown-connector", "no connector "+s.Connector+" is built in", "", nil)
+	}
+	opened, err := kind.Open(ctx, s, connectors.Options{Pseudonyms: e.c.Pseudonyms, Now: e.now})
+	if err != nil {
+		return nil, err
+	}
+	if e.c.Decorate != nil {
+		opened = e.c.Decorate(s, opened)
+	}
+	return &connection{system: s, connector: opened}, nil
 }
 
 // prune closes connectors that are idle and not of the current map.

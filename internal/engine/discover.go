@@ -310,7 +310,7 @@ func (c *changes) located(ms []*member, found map[string]*finding) error {
 		}
 		news, taught := newTo(known, f.learned), false
 		if len(news) > 0 && f.err == nil {
-			sealed, err := c.e.seal(r, m.key, news)
+			sealed, err := c.e.seal(r.ID, r.Tenant, m.key, news)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/mask"
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // Config is what an Engine is made of. Store, Cipher, Committer and Time are required.
@@ -51,6 +52,14 @@ type Policy struct {
 	FindingsTTL     time.Duration      // how long a System's check is believed: 1 minute
 	CountMargin     float64            // how far a count may be above the Plan: 0.10, and CountSlack rows
 	CountSlack      int64              // 100
+	Retention       RetentionPolicy
+}
+
+// RetentionPolicy says when, and how gently, deletion rules are carried out.
+type RetentionPolicy struct {
+	Schedule string          // cron expression by the wall clock of the controller: "30 2 * * *"
+	Window   Window          // in which Sweeps work that nobody asked to work now: all day
+	Pace     connectors.Pace // Stop is the engine's own
 }
 
 // AutoApproval approves a Plan by itself when everything that it names is true.
@@ -68,6 +77,7 @@ type Metrics interface {
 	Finished(kind dsr.Kind, state dsr.State, took time.Duration)
 	RunDone(system string, phase dsr.Phase, members int, took time.Duration)
 	TaskFailed(system string, phase dsr.Phase, reason string)
+	SweepEnded(s *retention.Sweep)
 }
 
 // Engine carries out the use cases and the work. It is safe for concurrent use.
@@ -76,11 +86,13 @@ type Engine struct {
 	kinds map[string]connectors.Kind
 	maps  atlases
 	conns connections
+	holds refreshed
 }
 
 var (
-	_ UseCases = (*Engine)(nil)
-	_ Worker   = (*Engine)(nil)
+	_ UseCases  = (*Engine)(nil)
+	_ Retention = (*Engine)(nil)
+	_ Worker    = (*Engine)(nil)
 )
 
 // NewRequest is what intake is given. Identifiers are as a person wrote them.
@@ -218,6 +230,8 @@ type Worker interface {
 	Gather(ctx context.Context, w Gather) error
 	Slice(ctx context.Context, w Slice) error
 	Assemble(ctx context.Context, w Assemble) error
+	SweepSlice(ctx context.Context, w SweepSlice) error
+	CountDue(ctx context.Context, w CountDue) error
 	Tick(ctx context.Context, w Tick) error
 	// Ticks says which Ticks to run and how often.
 	Ticks() map[string]time.Duration
@@ -235,6 +249,9 @@ func New(c Config) (*Engine, error) {
 		c.Getenv = func(string) (string, bool) { return "", false }
 	}
 	c.Policy.fill()
+	if _, err := parseSchedule(c.Policy.Retention.Schedule, time.UTC); err != nil {
+		return nil, err
+	}
 	e := &Engine{
 		c: c, kinds: map[string]connectors.Kind{},
 		maps:  atlases{byNo: map[int]*atlas{}},
@@ -270,6 +287,7 @@ func (p *Policy) fill() {
 	p.ResidueRounds = cmp.Or(p.ResidueRounds, 3)
 	p.CountMargin = cmp.Or(p.CountMargin, 0.10)
 	p.CountSlack = cmp.Or(p.CountSlack, 100)
+	p.Retention.Schedule = cmp.Or(p.Retention.Schedule, "30 2 * * *")
 }
 
 // now is the time to the microsecond, which is what databases keep: what is answered first and what is read later are

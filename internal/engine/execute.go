@@ -40,6 +40,11 @@ func (e *Engine) execute(ctx context.Context, w *workload) (func(*changes, []*me
 	}
 	if len(in) > 0 {
 		job := connectors.Job{Batch: in, Limits: w.conn.system.Limits, Journal: j, Deadline: w.deadline}
+		if w.run.Phase == dsr.PhaseErase {
+			if job.Held, err = e.holdsFor(ctx, w.atlas, w.run.System); err != nil {
+				return nil, err
+			}
+		}
 		err = e.act(ctx, w, job, j)
 		if err = splitErrors(err, func(task string, err error) { failed[task] = err }); err != nil {
 			return nil, err

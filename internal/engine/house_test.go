@@ -250,6 +250,10 @@ func (h *house) do(w engine.Work) error {
 		return h.Assemble(ctx, w)
 	case engine.Tick:
 		return h.Tick(ctx, w)
+	case engine.SweepSlice:
+		return h.SweepSlice(ctx, w)
+	case engine.CountDue:
+		return h.CountDue(ctx, w)
 	}
 	h.t.Fatalf("unknown work %T", w)
 	return nil

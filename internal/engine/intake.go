@@ -45,7 +45,7 @@ func (e *Engine) File(ctx context.Context, a dsr.Actor, n NewRequest) (*dsr.Requ
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := e.seal(r, key, ids)
+	sealed, err := e.seal(r.ID, r.Tenant, key, ids)
 	if err != nil {
 		return nil, err
 	}

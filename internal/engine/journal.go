@@ -19,8 +19,7 @@ type journal struct {
 	e       *Engine
 	w       *workload
 	members map[string]*member // by Task
-	key     DataKey
-	wrapped []byte
+	sealer  *sealer
 	state   journalState
 	buffer  []SpoolPage // spooled since the last Save
 	parts   map[string]*stagedPart
@@ -32,11 +31,6 @@ type journalState struct {
 	Marks      map[string]string `json:"marks,omitempty"` // by Task
 }
 
-type envelope struct {
-	Key    []byte `json:"key"` // wrapped
-	Sealed []byte `json:"sealed"`
-}
-
 var _ connectors.Journal = (*journal)(nil)
 
 func (e *Engine) journal(ctx context.Context, w *workload) (*journal, error) {
@@ -44,28 +38,17 @@ func (e *Engine) journal(ctx context.Context, w *workload) (*journal, error) {
 	for _, m := range w.members {
 		j.members[m.task.ID] = m
 	}
-	if w.checkpoint == nil {
-		return j, nil
-	}
-	unreadable := connectors.Permanent("checkpoint-unreadable", "the checkpoint of this run cannot be decrypted",
-		"see whether Lethe runs with the keys that the run was started with; then retry", nil)
-	var env envelope
-	if err := json.Unmarshal(w.checkpoint, &env); err != nil {
-		return nil, unreadable
-	}
+	var plain []byte
 	var err error
-	if j.key, err = e.c.Cipher.OpenDataKey(ctx, env.Key); err != nil {
-		return nil, err
+	j.sealer, plain, err = e.openCheckpoint(ctx, w.run.ID, w.checkpoint)
+	if err != nil || plain == nil {
+		return j, err
 	}
-	j.wrapped = env.Key
-	plain, err := j.key.Open(env.Sealed, j.place())
-	if err != nil || json.Unmarshal(plain, &j.state) != nil {
-		return nil, unreadable
+	if json.Unmarshal(plain, &j.state) != nil {
+		return nil, errUnreadable
 	}
 	return j, nil
 }
-
-func (j *journal) place() []byte { return []byte("checkpoint\x00" + j.w.run.ID) }
 
 func spoolPlace(task, entity string) []byte { return []byte("spool\x00" + task + "\x00" + entity) }
 
@@ -89,7 +72,11 @@ func (j *journal) Save(ctx context.Context, checkpoint []byte, done []connectors
 		next.Marks[task] = mark
 		p.dirty = false
 	}
-	sealed, err := j.seal(ctx, next)
+	plain, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	sealed, err := j.sealer.seal(ctx, plain)
 	if err != nil {
 		return err
 	}
@@ -114,25 +101,6 @@ func (j *journal) flush(ctx context.Context) error {
 		return nil
 	}
 	return j.Save(ctx, j.state.Checkpoint, nil)
-}
-
-func (j *journal) seal(ctx context.Context, s journalState) ([]byte, error) {
-	if j.key == nil {
-		wrapped, key, err := j.e.c.Cipher.NewDataKey(ctx)
-		if err != nil {
-			return nil, err
-		}
-		j.key, j.wrapped = key, wrapped
-	}
-	plain, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := j.key.Seal(plain, j.place())
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(envelope{Key: j.wrapped, Sealed: sealed})
 }
 
 // Spool implements [connectors.Journal]. Keys are durable with the next Save, which comes before any delete.

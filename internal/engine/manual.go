@@ -53,6 +53,11 @@ func (e *Engine) CompleteTask(
 				return nil
 			}
 		}
+		if r.Kind == dsr.Restriction { // Art. 18(2): from now on it is stored and nothing else
+			if err := f.c.restrict(ctx, f, r); err != nil {
+				return err
+			}
+		}
 		return f.c.end(f, r, dsr.Completed, "completed", nil)
 	})
 }

@@ -84,6 +84,7 @@ type Stats struct {
 	Sweeps       map[retention.SweepState]int64 // Sweeps that have not come to their end
 	SweepsHalted bool                           // every Sweep is stopped
 	Rules        []retention.RuleState          // of every rule that was ever looked at, by name
+	Active       map[string]bool                // whether a rule runs: not paused, approved where it must be; the engine's to say
 	LegalHolds   int64                          // that last
 	Restrictions int64                          // that last
 	OverdueHolds int64                          // that last and whose review date has passed

@@ -72,7 +72,8 @@ type Sweeps interface {
 	SaveSweep(id string, fence int64, until time.Time, checkpoint []byte, done []connectors.Tally) (interrupted bool, err error)
 	// BeatSweep extends the lease and reports whether the Sweep was interrupted; connectors.ErrFenced like SaveSweep.
 	BeatSweep(id string, fence int64, until time.Time) (interrupted bool, err error)
-	// InterruptSweeps makes running Sweeps look again; rule empty is every rule.
+	// InterruptSweeps makes Sweeps that have not come to their end look again; rule empty is every rule. It waits for
+	// whoever is changing one of them.
 	InterruptSweeps(rule string) error
 	ExpiredSweeps(now time.Time, limit int) ([]*retention.Sweep, error)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // visible reports whether an actor may see a Request: of a tenant they act for, and for a portal one that it filed.
@@ -135,14 +136,31 @@ func (e *Engine) Events(ctx context.Context, a dsr.Actor, id string, after int64
 	return out, err
 }
 
-// Stats feeds the metrics.
+// Stats feeds the metrics. Rules are those of the current map.
 func (e *Engine) Stats(ctx context.Context) (Stats, error) {
 	var s Stats
 	err := e.c.Store.InTx(ctx, func(tx Tx) (err error) {
 		s, err = tx.Stats(e.now())
 		return err
 	})
-	return s, err
+	if err != nil {
+		return s, err
+	}
+	known := s.Rules
+	s.Rules, s.Active = nil, map[string]bool{}
+	m, err := e.current(ctx)
+	if err != nil {
+		return s, nil //nolint:nilerr // without a data map there are no rules
+	}
+	for _, r := range m.running() {
+		state := retention.RuleState{Rule: r.Name}
+		if i := slices.IndexFunc(known, func(o retention.RuleState) bool { return o.Rule == r.Name }); i >= 0 {
+			state = known[i]
+		}
+		s.Rules = append(s.Rules, state)
+		s.Active[r.Name] = !s.SweepsHalted && state.PausedAt == nil && !needsApproval(r, &state)
+	}
+	return s, nil
 }
 
 // Reveal returns a Request's identifiers to a person who gave a reason. That it was done, by whom and why is in the

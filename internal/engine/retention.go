@@ -121,7 +121,9 @@ type Horizon struct {
 }
 
 // Free is what may go: neither held nor blocked.
-func (h *Horizon) Free() int64 { return max(0, h.Rows-h.Held-h.Blocked) }
+func (h *Horizon) Free() int64 { return free(h.Due) }
+
+func free(d connectors.Due) int64 { return max(0, d.Rows-d.Held-d.Blocked) }
 
 // Simulation compares a changed data map with the present one.
 type Simulation struct {

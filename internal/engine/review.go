@@ -3,16 +3,33 @@ package engine
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
-// approve starts the Run of an approved Plan. A System where nothing was found has nothing to run; it is verified all
-// the same.
+// approve starts the Run of an approved Plan.
 func (f *flow) approve(r *dsr.Request, m *atlas, tasks []*dsr.Task, p *dsr.Plan, by string) error {
-	c := f.c
 	r.ApprovedHash, r.ApprovedBy, r.Reason = r.PlanHash, by, ""
-	c.to(r, dsr.Running, "approved", detail{"hash": r.PlanHash, "by": by})
+	f.c.to(r, dsr.Running, "approved", detail{"hash": r.PlanHash, "by": by})
+	for _, t := range tasks {
+		t.Attempt = 1
+	}
+	return f.start(r, m, tasks, p)
+}
+
+// start makes the Tasks of an approved Plan due, unless the subject is held. A System where nothing was found has
+// nothing to run; it is verified all the same. What has run already does not run again.
+func (f *flow) start(r *dsr.Request, m *atlas, tasks []*dsr.Task, p *dsr.Plan) error {
+	c := f.c
+	holds, err := f.holdsOn(r)
+	if err != nil {
+		return err
+	}
+	var until time.Time
+	if len(holds) > 0 {
+		until = c.holdBack(r, holds)
+	}
 	phase := dsr.PhaseErase
 	if r.Kind == dsr.Access {
 		phase = dsr.PhaseExport
@@ -22,15 +39,20 @@ func (f *flow) approve(r *dsr.Request, m *atlas, tasks []*dsr.Task, p *dsr.Plan,
 		if s == nil || !inScope(r, s) || t.State == dsr.TaskCancelled {
 			continue
 		}
-		t.Attempt = 1
-		if slices.ContainsFunc(p.Lines, func(l dsr.PlanLine) bool { return l.System == t.System }) {
-			t.Receipt = nil
-			c.pend(t, phase, c.now.Add(s.Window))
+		if t.Phase == phase && (t.State == dsr.TaskDone || t.State == dsr.TaskClaimed) {
 			continue
 		}
-		t.Phase, t.State, t.Reason, t.Hint = phase, dsr.TaskDone, "", ""
-		t.Receipt = &dsr.Receipt{Request: r.ID, System: t.System, Started: c.now, Finished: c.now}
-		c.task(t)
+		switch planned := slices.ContainsFunc(p.Lines, func(l dsr.PlanLine) bool { return l.System == t.System }); {
+		case planned && len(holds) > 0:
+			c.waitForHold(t, until)
+		case planned:
+			t.Receipt = nil
+			c.pend(t, phase, c.now.Add(s.Window))
+		default:
+			t.Phase, t.State, t.Reason, t.Hint = phase, dsr.TaskDone, "", ""
+			t.Receipt = &dsr.Receipt{Request: r.ID, System: t.System, Started: c.now, Finished: c.now}
+			c.task(t)
+		}
 	}
 	return f.advance(r, m)
 }

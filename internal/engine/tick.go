@@ -19,6 +19,7 @@ func (e *Engine) Ticks() map[string]time.Duration {
 		TickDeferred: 15 * time.Minute,
 		TickPackages: time.Hour,
 		TickPurge:    time.Hour,
+		TickSweeps:   time.Minute,
 	}
 }
 
@@ -31,11 +32,13 @@ func (e *Engine) Tick(ctx context.Context, w Tick) error {
 	case TickNudges:
 		err = e.nudge(ctx)
 	case TickDeferred:
-		err = e.reopen(ctx)
+		err = e.deferred(ctx)
 	case TickPackages:
 		err = e.expirePackages(ctx)
 	case TickPurge:
 		err = e.purge(ctx)
+	case TickSweeps:
+		err = e.startDue(ctx)
 	default:
 		return &dsr.Error{Code: dsr.CodeInvalid, Msg: "no such tick"}
 	}
@@ -45,8 +48,8 @@ func (e *Engine) Tick(ctx context.Context, w Tick) error {
 	return e.c.Store.InTx(ctx, func(tx Tx) error { return tx.SetLastRun(w.Name, e.now()) })
 }
 
-// takeOver enqueues the next Slice, or Assemble, for every Run whose worker has given no sign of life. Whoever works
-// it first gets a higher Fence; the lost worker, should it come back, is refused.
+// takeOver enqueues the next Slice, or Assemble, for every Run and Sweep whose worker has given no sign of life. Whoever
+// works it first gets a higher Fence; the lost worker, should it come back, is refused.
 func (e *Engine) takeOver(ctx context.Context) error {
 	return e.c.Store.InTx(ctx, func(tx Tx) error {
 		runs, err := tx.ExpiredRuns(e.now(), upkeepBatch)
@@ -59,6 +62,15 @@ func (e *Engine) takeOver(ctx context.Context) error {
 				next = Assemble{Request: string(r.Checkpoint), RunID: r.ID, Fence: r.Fence}
 			}
 			if err := tx.Enqueue(next, time.Time{}); err != nil {
+				return err
+			}
+		}
+		sweeps, err := tx.ExpiredSweeps(e.now(), upkeepBatch)
+		if err != nil {
+			return err
+		}
+		for _, s := range sweeps {
+			if err := tx.Enqueue(SweepSlice{SweepID: s.ID, Fence: s.Fence}, time.Time{}); err != nil {
 				return err
 			}
 		}
@@ -103,6 +115,14 @@ func (e *Engine) nudge(ctx context.Context) error {
 	})
 }
 
+// deferred lets Requests go on whose subject is no longer held, and those whose day has come.
+func (e *Engine) deferred(ctx context.Context) error {
+	if err := e.releaseHeld(ctx, false); err != nil {
+		return err
+	}
+	return e.reopen(ctx)
+}
+
 // reopen verifies deferred Requests again whose day has come.
 func (e *Engine) reopen(ctx context.Context) error {
 	cur, err := e.current(ctx)
@@ -119,7 +139,7 @@ func (e *Engine) reopen(ctx context.Context) error {
 				return err
 			}
 			for _, r := range page {
-				if r.DeferTo != nil && !r.DeferTo.After(e.now()) {
+				if r.DeferTo != nil && !r.DeferTo.After(e.now()) && !heldBack(r) {
 					due = append(due, r)
 				}
 			}
@@ -142,7 +162,7 @@ func (e *Engine) reopen(ctx context.Context) error {
 				return err
 			}
 			r := f.requests[r.ID]
-			if r == nil || r.State != dsr.Deferred || r.DeferTo == nil || r.DeferTo.After(c.now) {
+			if r == nil || r.State != dsr.Deferred || heldBack(r) || r.DeferTo == nil || r.DeferTo.After(c.now) {
 				return nil
 			}
 			c.to(r, dsr.Verifying, "reopened", nil)

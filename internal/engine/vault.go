@@ -6,37 +6,37 @@ import (
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
-// place binds an identifier's ciphertext to its Request and name.
-func place(request, name string) []byte { return []byte("identifier\x00" + request + "\x00" + name) }
+// place binds an identifier's ciphertext to its Request, or Hold, and name.
+func place(owner, name string) []byte { return []byte("identifier\x00" + owner + "\x00" + name) }
 
-// seal normalises, encrypts and commits to identifiers. Fields of errors are field[i].
-func (e *Engine) seal(r *dsr.Request, k DataKey, ids []dsr.Identifier) ([]SealedIdentifier, error) {
+// seal encrypts and commits to identifiers of a Request, or Hold.
+func (e *Engine) seal(owner, tenant string, k DataKey, ids []dsr.Identifier) ([]SealedIdentifier, error) {
 	sealed := make([]SealedIdentifier, len(ids))
 	for i, id := range ids {
-		keyID, commitment, err := e.c.Committer.Commit(r.Tenant, id.Name, id.Value)
+		keyID, commitment, err := e.c.Committer.Commit(tenant, id.Name, id.Value)
 		if err != nil {
 			return nil, err
 		}
-		ciphertext, err := k.Seal([]byte(id.Value.Reveal()), place(r.ID, id.Name))
+		ciphertext, err := k.Seal([]byte(id.Value.Reveal()), place(owner, id.Name))
 		if err != nil {
 			return nil, err
 		}
 		sealed[i] = SealedIdentifier{
-			Request: r.ID, Name: id.Name, Origin: id.Origin, Source: id.Source, Ciphertext: ciphertext,
+			Request: owner, Name: id.Name, Origin: id.Origin, Source: id.Source, Ciphertext: ciphertext,
 			KeyID: keyID, Commitment: commitment,
 		}
 	}
 	return sealed, nil
 }
 
-// unseal opens a Request's identifiers.
-func unseal(request string, k DataKey, sealed []SealedIdentifier) ([]dsr.Identifier, error) {
+// unseal opens the identifiers of a Request, or Hold.
+func unseal(owner string, k DataKey, sealed []SealedIdentifier) ([]dsr.Identifier, error) {
 	ids := make([]dsr.Identifier, 0, len(sealed))
 	for _, s := range sealed {
 		if s.Ciphertext == nil {
 			continue
 		}
-		plain, err := k.Open(s.Ciphertext, place(request, s.Name))
+		plain, err := k.Open(s.Ciphertext, place(owner, s.Name))
 		if err != nil {
 			return nil, &dsr.Error{
 				Code: "identifiers-unreadable", Msg: "the identifiers cannot be decrypted",

@@ -17,8 +17,12 @@ func (e *Engine) verify(ctx context.Context, w *workload) (func(*changes, []*mem
 	if err != nil {
 		return nil, err
 	}
+	held, err := e.holdsFor(ctx, w.atlas, w.run.System)
+	if err != nil {
+		return nil, err
+	}
 	failed := map[string]error{}
-	residues, err := w.conn.connector.Verify(ctx, connectors.Search{Batch: batch(w.members, w.conn.system), Keys: j})
+	residues, err := w.conn.connector.Verify(ctx, connectors.Search{Batch: batch(w.members, w.conn.system), Held: held, Keys: j})
 	if err = splitErrors(err, func(task string, err error) { failed[task] = err }); err != nil {
 		return nil, err
 	}

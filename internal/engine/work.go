@@ -51,6 +51,29 @@ func (Assemble) Kind() string { return "lethe.assemble" }
 // Queue names the queue that it runs in.
 func (Assemble) Queue() string { return QueueWork }
 
+// SweepSlice works one slice of a Sweep. One whose Fence is no longer the Sweep's finds nothing to do.
+type SweepSlice struct {
+	SweepID string `json:"sweep_id"`
+	Fence   int64  `json:"fence"`
+}
+
+// Kind implements [Work].
+func (SweepSlice) Kind() string { return "lethe.sweep" }
+
+// Queue names the queue that it runs in.
+func (SweepSlice) Queue() string { return QueueWork }
+
+// CountDue counts what a rule makes due that may not run tonight, for the metrics.
+type CountDue struct {
+	Rule string `json:"rule"`
+}
+
+// Kind implements [Work].
+func (CountDue) Kind() string { return "lethe.count" }
+
+// Queue names the queue that it runs in.
+func (CountDue) Queue() string { return QueueWork }
+
 // Tick is one periodic piece of upkeep.
 type Tick struct {
 	Name string `json:"name"`
@@ -64,9 +87,10 @@ func (Tick) Queue() string { return QueueUpkeep }
 
 // Names of the Ticks, in the order of [Ticks].
 const (
-	TickLeases   = "leases"   // Runs whose worker is gone are taken over
+	TickLeases   = "leases"   // Runs and Sweeps whose worker is gone are taken over
 	TickNudges   = "nudges"   // due Tasks whose nudge was lost are gathered
 	TickDeferred = "deferred" // deferred Requests whose day has come are verified again
 	TickPackages = "packages" // expired access packages are removed
 	TickPurge    = "purge"    // Lethe's own retention
+	TickSweeps   = "sweeps"   // Sweeps whose time has come begin
 )

@@ -264,7 +264,7 @@ func (t *tx) BeatSweep(id string, fence int64, until time.Time) (bool, error) {
 }
 
 func (t *tx) InterruptSweeps(rule string) error {
-	return t.write(nil, "UPDATE sweeps SET interrupted = ? WHERE state = 'running' AND (? = '' OR rule = ?)", true, rule, rule)
+	return t.write(nil, "UPDATE sweeps SET interrupted = ? WHERE finished_at IS NULL AND (? = '' OR rule = ?)", true, rule, rule)
 }
 
 func (t *tx) ExpiredSweeps(now time.Time, limit int) ([]*retention.Sweep, error) {

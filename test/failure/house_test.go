@@ -25,6 +25,7 @@ import (
 	"github.com/lethe-gdpr/lethe/internal/keys"
 	"github.com/lethe-gdpr/lethe/internal/store"
 	"github.com/lethe-gdpr/lethe/jobs"
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // TestMain lets more tests run at once than there are cores: most of the time they wait for a pause between two
@@ -203,3 +204,4 @@ func (m reports) RunDone(_ string, phase dsr.Phase, _ int, _ time.Duration) {
 }
 func (reports) Finished(dsr.Kind, dsr.State, time.Duration) {}
 func (reports) TaskFailed(string, dsr.Phase, string)        {}
+func (reports) SweepEnded(*retention.Sweep)                 {}

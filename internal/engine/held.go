@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+)
+
+// lockOfHolds is held by whoever places a Hold or begins a Sweep, so that each sees the other.
+const lockOfHolds = "lethe/holds"
+
+// refreshed remembers when the identifiers of Holds were learned last.
+type refreshed struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+// openHold is a Hold on a subject with its identifiers in the clear.
+type openHold struct {
+	*dsr.Hold
+	key DataKey
+	ids []dsr.Identifier
+}
+
+// holdsFor returns the Holds that reach a System under one version of the data map. What they cover is learned anew
+// when that was done a while ago; it is a fault when a System that teaches does not answer, for a Hold that does not
+// know its subject's identifiers holds nothing.
+func (e *Engine) holdsFor(ctx context.Context, m *atlas, system string) (connectors.Holds, error) {
+	return e.heldIn(ctx, m, system, e.c.Policy.FindingsTTL)
+}
+
+// heldIn is holdsFor with how long what was learned is believed.
+func (e *Engine) heldIn(ctx context.Context, m *atlas, system string, ttl time.Duration) (connectors.Holds, error) {
+	if err := e.learnHeld(ctx, ttl); err != nil {
+		return connectors.Holds{}, err
+	}
+	subjects, entities, err := e.openHolds(ctx)
+	if err != nil {
+		return connectors.Holds{}, err
+	}
+	var held connectors.Holds
+	for _, h := range subjects {
+		s := connectors.Subject{Ref: h.ID, Tenant: h.Tenant}
+		for _, id := range h.ids {
+			if _, known := m.Identifiers[id.Name]; known {
+				s.Identifiers = append(s.Identifiers, id)
+			}
+		}
+		if len(s.Identifiers) > 0 {
+			held.Subjects = append(held.Subjects, s)
+		}
+	}
+	for _, h := range entities {
+		if h.System == system && m.System(system) != nil && m.System(system).Entity(h.Entity) != nil {
+			held.Entities = append(held.Entities, connectors.Frozen{Entity: h.Entity, When: h.When})
+		}
+	}
+	return held, nil
+}
+
+// openHolds reads every Hold that lasts and decrypts the identifiers of those on subjects.
+func (e *Engine) openHolds(ctx context.Context) (subjects []openHold, entities []*dsr.Hold, err error) {
+	var sealed []SealedHold
+	err = e.c.Store.InTx(ctx, func(tx Tx) (err error) {
+		sealed, err = tx.OpenHolds()
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range sealed {
+		if len(s.DataKey) == 0 {
+			entities = append(entities, s.Hold)
+			continue
+		}
+		h := openHold{Hold: s.Hold}
+		if h.key, err = e.c.Cipher.OpenDataKey(ctx, s.DataKey); err != nil {
+			return nil, nil, unreadableHold(err)
+		}
+		if h.ids, err = unseal(s.ID, h.key, s.Sealed); err != nil {
+			return nil, nil, unreadableHold(err)
+		}
+		subjects = append(subjects, h)
+	}
+	return subjects, entities, nil
+}
+
+// unreadableHold stops what would delete while a Hold cannot be read. A key service that is away may come back.
+func unreadableHold(err error) error {
+	if dsr.CodeOf(err) == dsr.CodeUnavailable {
+		return err
+	}
+	return connectors.Permanent("hold-unreadable", "the identifiers of a hold cannot be decrypted, so nothing may be deleted",
+		"see whether Lethe runs with the keys that it was placed under; then retry", nil)
+}
+
+// learnHeld asks the Systems that teach, under the current map, what else the subjects of Holds are called, when that
+// was asked longer ago than ttl.
+func (e *Engine) learnHeld(ctx context.Context, ttl time.Duration) error {
+	e.holds.mu.Lock()
+	defer e.holds.mu.Unlock()
+	if e.now().Sub(e.holds.at).Abs() < ttl {
+		return nil
+	}
+	m, err := e.current(ctx)
+	if err != nil {
+		return err
+	}
+	subjects, _, err := e.openHolds(ctx)
+	if err != nil {
+		return err
+	}
+	var batch connectors.Batch
+	for _, h := range subjects {
+		batch = append(batch, connectors.Subject{Ref: h.ID, Tenant: h.Tenant, Identifiers: h.ids})
+	}
+	news, err := e.learn(ctx, m, batch)
+	if err != nil {
+		return err
+	}
+	for _, h := range subjects {
+		if err := e.addToHold(ctx, h, news[h.ID]); err != nil {
+			return err
+		}
+	}
+	e.holds.at = e.now()
+	return nil
+}
+
+// addToHold seals what was learned of a held subject, and commits to it and to what was known under every live key, so
+// that Requests that were filed under another find it.
+func (e *Engine) addToHold(ctx context.Context, h openHold, news []dsr.Identifier) error {
+	sealed, err := e.sealForHold(h.Hold, h.key, append(slices.Clone(h.ids), news...))
+	if err != nil {
+		return err
+	}
+	sealed = slices.DeleteFunc(sealed, func(s SealedIdentifier) bool { return slices.Contains(h.Commitments, s.Commitment) })
+	if len(sealed) == 0 {
+		return nil
+	}
+	return e.c.Store.InTx(ctx, func(tx Tx) error {
+		if err := tx.LockSubjects(lockOfHolds); err != nil {
+			return err
+		}
+		now, err := tx.HoldOf(h.ID)
+		if err != nil || now.LiftedAt != nil {
+			return err // what was forgotten stays forgotten
+		}
+		return tx.AddHoldIdentifiers(sealed...)
+	})
+}
+
+// sealForHold seals identifiers under a Hold's key. Of each there is a commitment under every live key; the ciphertext
+// stands beside the first.
+func (e *Engine) sealForHold(h *dsr.Hold, key DataKey, ids []dsr.Identifier) ([]SealedIdentifier, error) {
+	sealed, err := e.seal(h.ID, h.Tenant, key, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range ids {
+		all, err := e.c.Committer.Candidates(h.Tenant, id.Name, id.Value)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range all {
+			if c != sealed[i].Commitment {
+				s := sealed[i]
+				s.Commitment, s.Ciphertext, s.KeyID = c, nil, ""
+				sealed = append(sealed, s)
+			}
+		}
+	}
+	return sealed, nil
+}
+
+// learn follows what Systems teach about subjects and returns what was not known of each, by Ref. Rounds end when
+// nothing new is learned, or with the last of discovery's.
+func (e *Engine) learn(ctx context.Context, m *atlas, batch connectors.Batch) (map[string][]dsr.Identifier, error) {
+	news := map[string][]dsr.Identifier{}
+	batch = slices.Clone(batch)
+	for round := 1; round <= maxRounds && len(batch) > 0; round++ {
+		learned := map[string][]dsr.Identifier{}
+		for _, name := range m.teachers() {
+			conn, release, err := e.connect(ctx, m, name)
+			if err != nil {
+				return nil, err
+			}
+			found, err := conn.connector.Locate(ctx, connectors.Query{Batch: batch, Teaching: true})
+			release()
+			if err != nil {
+				return nil, reachable(err)
+			}
+			for _, l := range found.Learned {
+				if id, ok := e.normaliseLearned(m, l.Identifier); ok {
+					learned[l.Subject] = append(learned[l.Subject], id)
+				}
+			}
+		}
+		again := batch[:0]
+		for _, s := range batch {
+			fresh := newTo(s.Identifiers, learned[s.Ref])
+			if len(fresh) == 0 {
+				continue
+			}
+			news[s.Ref] = append(news[s.Ref], fresh...)
+			s.Identifiers = append(slices.Clone(s.Identifiers), fresh...)
+			again = append(again, s)
+		}
+		batch = again
+	}
+	return news, nil
+}
