@@ -130,7 +130,3 @@ func (g *Glob) Below(folder string) bool {
 	}
 	return strings.HasPrefix(folder, g.prefix) || strings.HasPrefix(g.prefix, folder)
 }
-
-// Normalise returns an identifier's value, given or as it stands in a path, in the form in which equal identifiers are
-// equal strings; empty when it cannot be an identifier of the kind.
-func Normalise(k dsr.IdentifierKind, v string) string { return string(normalise(nil, k, []byte(v))) }
