@@ -359,6 +359,10 @@ func testTenants(t *testing.T, b Backend) {
 		c,
 		{Name: "notes", Tenant: "account", Erase: dsr.Delete, Mentions: []string{"body"}, OwnedBy: owners(owner("customer_id", "customers"))},
 	})}
+	if b.Flat { // a note names whose it is
+		notes := sys.Entity("notes")
+		notes.OwnedBy, notes.Fields = nil, []connectors.Field{{Name: "customer_id", Identifier: "user_id"}}
+	}
 	people := table("customers", columns(integer("id"), words("account"), words("email"), words("name"), optional(words("phone"))), "id")
 	d := Dataset{Tables: []Table{
 		people,

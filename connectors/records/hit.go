@@ -78,6 +78,23 @@ func (h *Hit) Learned() []dsr.Identifier {
 	return out
 }
 
+// Matched returns the names of the identifiers by which the record is a subject's, sorted; none where it only mentions
+// them. The Entity of a subject is ambiguous when one identifier matches several records.
+func (h *Hit) Matched(subject string) []string {
+	w, r := h.worker, h.record
+	var out []string
+	for _, n := range r.matched {
+		f := &w.fields[r.values[n].field]
+		for _, i := range w.holders(r.body, f, r.values[n], nil) {
+			if w.people[i].Ref == subject && slices.Contains(r.owners, i) && !slices.Contains(out, f.identifier) {
+				out = append(out, f.identifier)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // single reports whether no identifier has two values in a record.
 func (w *worker) single(r *record) bool {
 	seen := map[string]string{}
