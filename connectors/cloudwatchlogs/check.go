@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 
@@ -154,24 +156,40 @@ func (c *checker) places(e *entity, g *group) {
 	}
 }
 
-// Describe returns the mapped log groups under their entities' names, with their size. What a group's events are made of
-// the service does not know.
+// Describe returns the mapped log groups under their entities' names, with what the map says is in them: the service does
+// not know. Ignored groups that are there are in it under their own names.
 func (l *Logs) Describe(ctx context.Context) (connectors.Schema, error) {
 	var s connectors.Schema
-	for i := range l.entities {
-		e := &l.entities[i]
-		g, err := l.group(ctx, e.group)
-		if dsr.CodeOf(err) == CodeNoGroup {
-			continue
+	err := l.eachGroup(ctx, "", func(g *group) bool {
+		if _, ok := l.sys.Ignored[g.name]; ok {
+			s.Entities = append(s.Entities, connectors.EntitySchema{Name: g.name, Bytes: g.bytes})
 		}
-		if err != nil {
-			return s, err
+		for i := range l.entities {
+			if e := &l.entities[i]; e.group == g.name {
+				s.Entities = append(s.Entities, connectors.EntitySchema{Name: e.From(), Bytes: g.bytes, Columns: e.columns()})
+			}
 		}
-		schema := connectors.EntitySchema{Name: e.From(), Bytes: g.bytes}
-		for _, f := range e.Fields {
-			schema.Columns = append(schema.Columns, connectors.Column{Name: f.Name, Class: connectors.ClassOther, Nullable: true})
-		}
-		s.Entities = append(s.Entities, schema)
+		return true
+	})
+	slices.SortFunc(s.Entities, func(a, b connectors.EntitySchema) int { return strings.Compare(a.Name, b.Name) })
+	return s, err
+}
+
+func (e *entity) columns() []connectors.Column {
+	names := slices.Concat(e.Mentions, e.NotPersonal)
+	for _, f := range e.Fields {
+		names = append(names, f.Name)
 	}
-	return s, nil
+	for name := range e.ExportMask {
+		names = append(names, name)
+	}
+	if e.Tenant != "" {
+		names = append(names, e.Tenant)
+	}
+	slices.Sort(names)
+	var out []connectors.Column
+	for _, name := range slices.Compact(names) {
+		out = append(out, connectors.Column{Name: name, Class: connectors.ClassOther, Nullable: true})
+	}
+	return out
 }

@@ -24,27 +24,37 @@ import (
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/cloudwatchlogs"
 	"github.com/lethe-gdpr/lethe/connectors/connectortest"
+	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/cloudwatchserver"
 )
 
-// The suite runs on the server of this project, and on Amazon's when LETHE_TEST_CLOUDWATCH_REGION names a region and the
-// environment has credentials. There it makes log groups below /lethe-test/ and deletes them.
-func TestConformance(t *testing.T) {
+// service is CloudWatch Logs, as this project's server or Amazon's.
+type service struct {
+	client   *cwl.Client
+	settings map[string]any
+	page     func(n int) // the most that a page has, where that can be set
+}
+
+// onEach runs a test on the server of this project, and on Amazon's when LETHE_TEST_CLOUDWATCH_REGION names a region and
+// the environment has credentials. There it makes log groups below /lethe-test/ and deletes them.
+func onEach(t *testing.T, run func(t *testing.T, fresh func(t *testing.T) service)) {
 	t.Parallel()
 	t.Run("server", func(t *testing.T) {
 		t.Parallel()
-		connectortest.Run(t, func(t *testing.T) connectortest.Backend {
+		run(t, func(t *testing.T) service {
 			s := cloudwatchserver.New(time.Now)
 			h := httptest.NewServer(s)
 			t.Cleanup(h.Close)
-			g := &groups{settings: map[string]any{
-				"region": "eu-north-1", "endpoint": h.URL, "access_key": "AKEXAMPLE", "secret_key": "not a secret",
-			}}
-			g.client = cwl.New(cwl.Options{
-				Region: "eu-north-1", BaseEndpoint: &h.URL, Credentials: credentials.NewStaticCredentialsProvider("AKEXAMPLE", "not a secret", ""),
-			})
-			g.page = func(n int) { s.Page = n }
-			return g.backend(t)
+			return service{
+				client: cwl.New(cwl.Options{
+					Region: "eu-north-1", BaseEndpoint: &h.URL,
+					Credentials: credentials.NewStaticCredentialsProvider("AKEXAMPLE", "not a secret", ""),
+				}),
+				settings: map[string]any{
+					"region": "eu-north-1", "endpoint": h.URL, "access_key": "AKEXAMPLE", "secret_key": "not a secret",
+				},
+				page: func(n int) { s.Page = n },
+			}
 		})
 	})
 	region := os.Getenv("LETHE_TEST_CLOUDWATCH_REGION")
@@ -55,21 +65,78 @@ func TestConformance(t *testing.T) {
 		t.Parallel()
 		config, err := awsconfig.LoadDefaultConfig(context.Background(), awsconfig.WithRegion(region))
 		require.NoError(t, err)
+		run(t, func(*testing.T) service {
+			return service{client: cwl.NewFromConfig(config), settings: map[string]any{"region": region}, page: func(int) {}}
+		})
+	})
+}
+
+func TestConformance(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(t *testing.T) service) {
 		connectortest.Run(t, func(t *testing.T) connectortest.Backend {
-			g := &groups{settings: map[string]any{"region": region}, client: cwl.NewFromConfig(config), page: func(int) {}}
+			g := &groups{service: fresh(t)}
 			return g.backend(t)
 		})
 	})
 }
 
+// Streams are found, exported, deleted, and found when they come back.
+func TestStreams(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh func(t *testing.T) service) {
+		s, ctx := fresh(t), context.Background()
+		s.page(2)
+		group := aws.String(fmt.Sprintf("/lethe-test/%x/sessions", rand.Uint64()))
+		_, err := s.client.CreateLogGroup(ctx, &cwl.CreateLogGroupInput{LogGroupName: group})
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			_, err := s.client.DeleteLogGroup(ctx, &cwl.DeleteLogGroupInput{LogGroupName: group})
+			require.NoError(t, err)
+		})
+		put := func(names ...string) {
+			for _, name := range names {
+				_, err := s.client.CreateLogStream(ctx, &cwl.CreateLogStreamInput{LogGroupName: group, LogStreamName: &name})
+				require.NoError(t, err)
+				_, err = s.client.PutLogEvents(ctx, &cwl.PutLogEventsInput{
+					LogGroupName: group, LogStreamName: &name,
+					LogEvents: []types.InputLogEvent{{Timestamp: aws.Int64(time.Now().UnixMilli()), Message: aws.String("hello")}},
+				})
+				require.NoError(t, err)
+			}
+		}
+		put("user/42/a", "user/42/b", "user/42/c", "user/421/a", "user/42")
+		sys := &connectors.System{
+			Name: "logs", Settings: s.settings, Identifiers: map[string]dsr.IdentifierKind{"user_id": dsr.KindOpaque},
+			Entities: []connectors.Entity{{
+				Name: "sessions", Erase: dsr.Delete, Settings: map[string]any{"group": *group, "streams": "user/{user_id}/*"},
+			}},
+		}
+		l, err := cloudwatchlogs.Open(ctx, sys, connectors.Options{})
+		require.NoError(t, err)
+		defer l.Close()
+		b := batch("42")
+		require.Eventually(t, func() bool {
+			return count(t, l, connectors.Query{Batch: b})["task-42 sessions delete"] == 3
+		}, time.Minute, 10*time.Millisecond)
+		require.Eventually(t, func() bool {
+			j := connectortest.NewJournal()
+			sinks := connectortest.NewSinks(j)
+			require.NoError(t, l.Export(ctx, connectors.Job{Batch: b, Journal: j}, sinks.For))
+			return len(sinks.Records("task-42")) == 3
+		}, time.Minute, 10*time.Millisecond, "events are shown some time after they were put")
+		require.Equal(t, map[string]int64{"task-42 sessions delete": 3}, sums(erase(t, l, b, connectors.Holds{}).Tallies()))
+		require.Empty(t, verify(t, l, b, connectors.Holds{}))
+		put("user/42/a")
+		require.Len(t, verify(t, l, b, connectors.Holds{}), 1)
+		require.Equal(t, map[string]int64{"task-421 sessions delete": 1}, count(t, l, connectors.Query{Batch: batch("421")}))
+	})
+}
+
 // groups is a flat store: a table is a log group, a row an event of JSON. It knows the service only by its API.
 type groups struct {
-	client   *cwl.Client
-	settings map[string]any
-	page     func(n int)
-	root     string
-	data     connectortest.Dataset
-	rows     map[string][]connectortest.Row // as they were put: the service cannot replace one
+	service
+	root string
+	data connectortest.Dataset
+	rows map[string][]connectortest.Row // as they were put: the service cannot replace one
 }
 
 func (g *groups) backend(t *testing.T) connectortest.Backend {

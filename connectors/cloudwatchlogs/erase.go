@@ -18,7 +18,7 @@ import (
 const (
 	StepIntent  = "intent"  // the streams that are deleted next are durable
 	StepDeleted = "deleted" // one of them is gone
-	StepCounted = "counted" // a page of events that only expire was counted
+	StepCounted = "counted" // a page of what stays was counted
 )
 
 // progress is the checkpoint of Erase, Export and Sweep.
@@ -61,20 +61,29 @@ func save(ctx context.Context, j connectors.Journal, p *progress, done []connect
 // Erase deletes the subjects' streams and counts their events that expire; what the map keeps is counted too. See
 // [connectors.Eraser].
 func (l *Logs) Erase(ctx context.Context, j connectors.Job) error {
-	return l.work(ctx, j, l.overCap, func(e *entity, b connectors.Batch, p *progress) error {
-		if e.pattern != nil && e.Erase == dsr.Delete {
-			return l.eraseStreams(ctx, e, newPeople(l.sys, b), l.held(e, j.Held), j.Journal, p)
+	return l.work(ctx, j, l.overCap, func(e *entity, g *group, b connectors.Batch) (step, error) {
+		switch {
+		case e.pattern == nil:
+			find := e.layout.Find(b, j.Held)
+			return func(p *progress) error { return l.countEvents(ctx, e, g, find, j.Journal, p) }, e.unending(g)
+		case e.Erase == dsr.Delete:
+			who, kept := newPeople(l.sys, b), l.held(e, j.Held)
+			return func(p *progress) error { return l.eraseStreams(ctx, e, who, kept, j.Journal, p) }, nil
 		}
-		return l.countRows(ctx, e, b, j, p)
+		who, kept := newPeople(l.sys, b), l.held(e, j.Held)
+		return func(p *progress) error { return l.countStreams(ctx, e, who, kept, j.Journal, p) }, nil
 	})
 }
 
-// work runs step for every entity from the checkpoint on, until the entity is over, and yields between steps. A step saves
-// the checkpoint itself. Before the first step capped names the subjects who are left out; nil leaves out nobody. The
-// result is their errors, when all else is done.
+// step works one chunk of an entity and saves the checkpoint; after the last one the entity is over.
+type step func(p *progress) error
+
+// work takes the steps of every entity from the checkpoint on, and yields between them. begin is called once for each
+// entity. Before the first step capped names the subjects who are left out; nil leaves out nobody. The result is their
+// errors, when all else is done.
 func (l *Logs) work(
 	ctx context.Context, j connectors.Job, capped func(context.Context, connectors.Job) ([]string, error),
-	step func(*entity, connectors.Batch, *progress) error,
+	begin func(*entity, *group, connectors.Batch) (step, error),
 ) error {
 	if err := l.checkTenants(j.Batch); err != nil {
 		return err
@@ -97,13 +106,21 @@ func (l *Logs) work(
 		if e.Name != p.Entity {
 			*p = progress{Entity: e.Name, Capped: p.Capped}
 		}
-		for !p.Over {
-			if err = step(e, b, p); err != nil {
-				return ofSubjects(b, e, err)
-			}
-			if late(j.Deadline, l.now()) {
+		if p.Over {
+			continue
+		}
+		g, err := l.group(ctx, e.group)
+		if err != nil {
+			return ofSubjects(b, e, err)
+		}
+		next, err := begin(e, g, b)
+		for err == nil && !p.Over {
+			if err = next(p); err == nil && late(j.Deadline, l.now()) {
 				return connectors.ErrYield
 			}
+		}
+		if err != nil {
+			return ofSubjects(b, e, err)
 		}
 	}
 	if !p.Done {
@@ -261,53 +278,41 @@ func (l *Logs) exists(ctx context.Context, e *entity, name string) (bool, error)
 	return len(out.LogStreams) > 0 && str(out.LogStreams[0].LogStreamName) == name, nil
 }
 
-// countRows counts one page of what stays: events that expire, and what the map keeps.
-func (l *Logs) countRows(ctx context.Context, e *entity, b connectors.Batch, j connectors.Job, p *progress) error {
-	var tallies []connectors.Tally
-	err := l.eachOwned(ctx, e, b, j.Held, p, func(ref string) {
-		tallies = add(tallies, connectors.Tally{Subject: ref, Entity: e.Name, Method: e.Erase, Rows: 1})
-	})
-	if err != nil {
-		return err
-	}
-	j.Journal.Step(StepCounted)
-	return save(ctx, j.Journal, p, tallies)
-}
-
-// eachOwned reads one page and calls fn for everything in it that is somebody's and not held, with who is credited.
-func (l *Logs) eachOwned(
-	ctx context.Context, e *entity, b connectors.Batch, holds connectors.Holds, p *progress, fn func(ref string),
-) error {
-	if e.pattern != nil {
-		page, last, err := l.nextStreams(ctx, e, &p.List)
-		who, kept := newPeople(l.sys, b), l.held(e, holds)
-		for i := range page {
-			if refs := who.of(e, &page[i]); len(refs) > 0 && !kept.covers(e, &page[i]) {
-				fn(refs[0])
-			}
-		}
-		p.Over = last
-		return err
-	}
-	g, err := l.group(ctx, e.group)
-	if err != nil {
-		return err
-	}
-	if err := e.unending(g); err != nil {
-		return err
-	}
+// countEvents counts one page of events, which stay: those that expire, and those that the map keeps.
+func (l *Logs) countEvents(ctx context.Context, e *entity, g *group, find *records.Finder, j connectors.Journal, p *progress) error {
 	page, last, err := l.next(ctx, e.reading(g), &p.Events)
 	if err != nil {
 		return err
 	}
-	p.Over = last
-	_, err = scan(ctx, e.layout.Find(b, holds), page, func(_ *event, h *records.Hit) error {
+	var tallies []connectors.Tally
+	if _, err := scan(ctx, find, page, func(_ *event, h *records.Hit) error {
 		if h.Method != dsr.Held {
-			fn(h.Subjects[0])
+			tallies = add(tallies, connectors.Tally{Subject: h.Subjects[0], Entity: e.Name, Method: e.Erase, Rows: 1})
 		}
 		return nil
-	})
-	return err
+	}); err != nil {
+		return err
+	}
+	p.Over = last
+	j.Step(StepCounted)
+	return save(ctx, j, p, tallies)
+}
+
+// countStreams counts one page of streams that the map keeps.
+func (l *Logs) countStreams(ctx context.Context, e *entity, who *people, kept *held, j connectors.Journal, p *progress) error {
+	page, last, err := l.nextStreams(ctx, e, &p.List)
+	if err != nil {
+		return err
+	}
+	var tallies []connectors.Tally
+	for i := range page {
+		if refs := who.of(e, &page[i]); len(refs) > 0 && !kept.covers(e, &page[i]) {
+			tallies = add(tallies, connectors.Tally{Subject: refs[0], Entity: e.Name, Method: e.Erase, Rows: 1})
+		}
+	}
+	p.Over = last
+	j.Step(StepCounted)
+	return save(ctx, j, p, tallies)
 }
 
 // unending refuses to call events erased that would never go.

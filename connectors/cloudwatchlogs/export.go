@@ -15,37 +15,37 @@ const StepExported = "exported"
 // Export writes each subject's events, with their time and stream, and all events of streams that are theirs. See
 // [connectors.Exporter].
 func (l *Logs) Export(ctx context.Context, j connectors.Job, sinks connectors.SinkFor) error {
-	return l.work(ctx, j, nil, func(e *entity, b connectors.Batch, p *progress) error {
-		var done []connectors.Tally
-		var err error
+	return l.work(ctx, j, nil, func(e *entity, g *group, b connectors.Batch) (step, error) {
+		var chunk func(p *progress) ([]connectors.Tally, error)
 		if e.pattern != nil {
-			done, err = l.exportStreams(ctx, e, newPeople(l.sys, b), p, sinks)
+			who := newPeople(l.sys, b)
+			chunk = func(p *progress) ([]connectors.Tally, error) { return l.exportStreams(ctx, e, g, who, p, sinks) }
 		} else {
-			done, err = l.exportEvents(ctx, e, b, p, sinks)
+			find := e.layout.Find(b, connectors.Holds{})
+			chunk = func(p *progress) ([]connectors.Tally, error) { return l.exportEvents(ctx, e, g, find, p, sinks) }
 		}
-		if err != nil {
-			return err
-		}
-		j.Journal.Step(StepExported)
-		return save(ctx, j.Journal, p, done)
+		return func(p *progress) error {
+			done, err := chunk(p)
+			if err != nil {
+				return err
+			}
+			j.Journal.Step(StepExported)
+			return save(ctx, j.Journal, p, done)
+		}, nil
 	})
 }
 
 // exportEvents writes one page.
 func (l *Logs) exportEvents(
-	ctx context.Context, e *entity, b connectors.Batch, p *progress, sinks connectors.SinkFor,
+	ctx context.Context, e *entity, g *group, find *records.Finder, p *progress, sinks connectors.SinkFor,
 ) ([]connectors.Tally, error) {
-	g, err := l.group(ctx, e.group)
-	if err != nil {
-		return nil, err
-	}
 	page, last, err := l.next(ctx, e.reading(g), &p.Events)
 	if err != nil {
 		return nil, err
 	}
 	p.Over = last
 	var done []connectors.Tally
-	_, err = scan(ctx, e.layout.Find(b, connectors.Holds{}), page, func(ev *event, h *records.Hit) error {
+	_, err = scan(ctx, find, page, func(ev *event, h *records.Hit) error {
 		if h.Method == dsr.Redact {
 			return nil // who is only mentioned does not get somebody else's record
 		}
@@ -74,17 +74,13 @@ func (l *Logs) exportEvents(
 // tallied when its last event was written. Streams are taken one at a time from the list: the cursor of the list stays
 // before the one that is at hand, so that the next call finds it again.
 func (l *Logs) exportStreams(
-	ctx context.Context, e *entity, who *people, p *progress, sinks connectors.SinkFor,
+	ctx context.Context, e *entity, g *group, who *people, p *progress, sinks connectors.SinkFor,
 ) ([]connectors.Tally, error) {
 	if p.Stream == "" {
 		return nil, l.findStream(ctx, e, who, p)
 	}
 	values, _ := e.pattern.Match(p.Stream)
 	refs := who.of(e, &stream{name: p.Stream, values: values})
-	g, err := l.group(ctx, e.group)
-	if err != nil {
-		return nil, err
-	}
 	r := e.reading(g)
 	r.stream = p.Stream
 	page, last, err := l.next(ctx, r, &p.Events)

@@ -14,6 +14,7 @@ import (
 	"github.com/lethe-gdpr/lethe/connectors/cloudwatchlogs"
 	"github.com/lethe-gdpr/lethe/connectors/connectortest"
 	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/internal/datamap/drift"
 )
 
 func count(t tester, l *cloudwatchlogs.Logs, q connectors.Query) map[string]int64 {
@@ -345,11 +346,18 @@ func TestDescribe(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.event(start, "42")
+	w.Retain("/ignored", 1)
+	w.Retain("/other", 1)
+	w.sys.Ignored = map[string]string{"/ignored": "metrics"}
 	s, err := w.open(t).Describe(context.Background())
 	require.NoError(t, err)
-	require.Len(t, s.Entities, 2)
-	require.Equal(t, "events", s.Entities[0].Name)
-	require.Positive(t, s.Entities[0].Bytes)
+	var names []string
+	for _, e := range s.Entities {
+		names = append(names, e.Name)
+	}
+	require.Equal(t, []string{"/ignored", "events", "sessions"}, names)
+	require.Positive(t, s.Entities[1].Bytes)
+	require.Empty(t, drift.Compare(w.sys, s, nil), "a map that fits has not drifted")
 }
 
 func TestGrants(t *testing.T) {
