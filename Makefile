@@ -34,5 +34,5 @@ generate: ## Generate server and client from openapi.yaml
 demo: ## Watch one access and one erasure request from end to end
 	$(GO) run ./cmd/lethe demo
 
-bench: ## Measure; AREA=erase|export|intake|queue|all, results in bench/results
+bench: ## Measure; AREA=erase|export|intake|queue|records|all, results in bench/results
 	$(GO) run ./test/services -- $(GO) run ./bench -area $(AREA)

@@ -104,28 +104,22 @@ func (f csv) open(head []byte) (int, shape, error) {
 	if f.columns != nil {
 		return at, table{f, f.columns}, nil
 	}
-	for {
-		n := f.next(head[at:])
-		line := body(head[at : at+n])
-		if len(line) == 0 && n > 0 {
-			at += n
-			continue
-		}
-		t := table{csv: f}
-		cells, err := f.split(line, nil)
-		if err != nil {
-			return 0, nil, err
-		}
-		for _, c := range cells {
-			t.names = append(t.names, strings.TrimSpace(string(unquote(nil, line[c.from:c.to]))))
-		}
-		for _, name := range f.need {
-			if !slices.Contains(t.names, name) {
-				return 0, nil, &fault{at, "has no column " + name}
-			}
-		}
-		return at + n, t, nil
+	n := f.next(head[at:])
+	header := body(head[at : at+n])
+	t := table{csv: f}
+	cells, err := f.split(header, nil)
+	if err != nil {
+		return 0, nil, err
 	}
+	for _, c := range cells {
+		t.names = append(t.names, strings.TrimSpace(string(unquote(nil, header[c.from:c.to]))))
+	}
+	for _, name := range f.need {
+		if !slices.Contains(t.names, name) {
+			return 0, nil, &fault{at, "has no column " + name}
+		}
+	}
+	return at + n, t, nil
 }
 
 // split appends the fields of a record: where they are, and whether they are quoted.
