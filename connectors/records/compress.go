@@ -213,7 +213,7 @@ func (s *stream) close() {
 
 // member takes the whole compressed member that comes next, where Lethe wrote it with this ending. It may be called
 // between members only, and then reports ok.
-func (s *stream) member(end ending, limit int) (raw []byte, size int, ok bool, err error) {
+func (s *stream) member(end ending, limit int, buffers spare) (raw []byte, size int, ok bool, err error) {
 	if s.kind != gzipd || s.open || s.eof {
 		return nil, 0, false, nil
 	}
@@ -222,7 +222,7 @@ func (s *stream) member(end ending, limit int) (raw []byte, size int, ok bool, e
 	if !ok || has != end && !(has == endsCSV && end == endsLine) || n < memberHead+8 || n > limit {
 		return nil, 0, false, nil
 	}
-	raw = make([]byte, n)
+	raw = buffers.get(n)
 	if _, err := io.ReadFull(s.in, raw); err != nil {
 		return nil, 0, false, err
 	}

@@ -15,8 +15,35 @@ type cutter struct {
 	shape  shape
 	offset int64  // of what comes next, in the uncompressed object
 	rest   []byte // read and not handed on: the beginning of a record
+	spare  spare
 	held   int    // tokens that the next block holds already
 	dec    decoder
+}
+
+// spare lends buffers that blocks are done with, so that a pass makes no garbage.
+type spare chan []byte
+
+// get returns a buffer of length n.
+func (s spare) get(n int) []byte {
+	select {
+	case b := <-s:
+		if cap(b) >= n {
+			return b[:n]
+		}
+	default:
+	}
+	return make([]byte, n)
+}
+
+// put takes a buffer back, unless it is longer than blocks are.
+func (s spare) put(b []byte) {
+	if cap(b) == 0 || cap(b) > 2*blockSize {
+		return
+	}
+	select {
+	case s <- b:
+	default:
+	}
 }
 
 // run hands on blocks until the object ends, or hand returns false. A block with an error is the last.
@@ -85,7 +112,7 @@ func (c *cutter) member(ctx context.Context) (*block, error) {
 	if len(c.rest) > 0 {
 		return nil, nil
 	}
-	raw, size, ok, err := c.in.member(c.l.format.ends(), 2*MaxRecord)
+	raw, size, ok, err := c.in.member(c.l.format.ends(), 2*MaxRecord, c.spare)
 	if !ok || err != nil {
 		return nil, err
 	}
@@ -94,7 +121,7 @@ func (c *cutter) member(ctx context.Context) (*block, error) {
 	}
 	b := &block{raw: raw}
 	if c.shape == nil {
-		if b.data, err = c.dec.member(nil, raw); err != nil {
+		if b.data, err = c.dec.member(c.spare.get(size), raw); err != nil {
 			return nil, err
 		}
 		if b.preamble, err = c.open(b.data); err != nil {
@@ -113,7 +140,7 @@ func (c *cutter) open(head []byte) (preamble int, err error) {
 
 // fill reads a block, longer than usual when a record is.
 func (c *cutter) fill(ctx context.Context) (*block, error) {
-	buf := make([]byte, max(c.l.block, 2*len(c.rest)))
+	buf := c.spare.get(max(c.l.block, 2*len(c.rest)))
 	n := copy(buf, c.rest)
 	end := false
 	for {
@@ -121,7 +148,7 @@ func (c *cutter) fill(ctx context.Context) (*block, error) {
 			m, err := c.in.Read(buf[n:])
 			n += m
 			if end = errors.Is(err, io.EOF); err != nil && !end {
-				c.rest = buf[:n]
+				c.rest = append(c.rest[:0], buf[:n]...)
 				return nil, err
 			}
 		}
@@ -130,7 +157,7 @@ func (c *cutter) fill(ctx context.Context) (*block, error) {
 			whole = c.l.format.whole(buf[:n])
 		}
 		if whole > 0 || end {
-			c.rest = buf[whole:n]
+			c.rest = append(c.rest[:0], buf[whole:n]...)
 			return c.cut(buf[:whole])
 		}
 		if n >= MaxRecord {

@@ -65,7 +65,7 @@ func (f *Finder) pass(ctx context.Context, name string, r io.Reader, w io.Writer
 	defer all.Wait() // before in is closed
 	defer stop()
 
-	c := &cutter{l: f.l, in: in, free: make(chan struct{}, memory)}
+	c := &cutter{l: f.l, in: in, free: make(chan struct{}, memory), spare: make(spare, 3*memory)}
 	for range memory {
 		c.free <- struct{}{}
 	}
@@ -97,7 +97,7 @@ func (f *Finder) pass(ctx context.Context, name string, r io.Reader, w io.Writer
 			var m *matching
 			for b := range todo {
 				if m == nil {
-					if m, b.err = newMatching(f, c.shape, in.kind, w != nil, fn != nil); b.err != nil {
+					if m, b.err = newMatching(f, c, w != nil, fn != nil); b.err != nil {
 						m = nil
 						close(b.done)
 						continue
@@ -170,6 +170,9 @@ func (f *Finder) collect(ctx context.Context, c *cutter, in *stream, order <-cha
 			}
 		}
 		t.add(b.totals)
+		for _, buf := range [][]byte{b.data, b.raw, b.out} {
+			c.spare.put(buf)
+		}
 		for range b.weight {
 			c.free <- struct{}{}
 		}
@@ -238,20 +241,21 @@ func damaged(offset int64, err error) error {
 // matching is one goroutine's share of a pass.
 type matching struct {
 	*worker
+	spare spare
 	enc   *encoder
 	dec   decoder
 	write bool
 	hits  bool
 }
 
-func newMatching(f *Finder, s shape, c compression, write, hits bool) (*matching, error) {
-	w, err := f.worker(s)
+func newMatching(f *Finder, c *cutter, write, hits bool) (*matching, error) {
+	w, err := f.worker(c.shape)
 	if err != nil {
 		return nil, err
 	}
-	m := &matching{worker: w, write: write, hits: hits}
+	m := &matching{worker: w, spare: c.spare, write: write, hits: hits}
 	if write {
-		m.enc, err = newEncoder(c)
+		m.enc, err = newEncoder(c.in.kind)
 	}
 	return m, err
 }
@@ -260,7 +264,7 @@ func newMatching(f *Finder, s shape, c compression, write, hits bool) (*matching
 func (m *matching) run(b *block) {
 	defer close(b.done)
 	if b.data == nil {
-		if b.data, b.err = m.dec.member(nil, b.raw); b.err == nil && m.l.format.whole(b.data) != len(b.data) {
+		if b.data, b.err = m.dec.member(m.spare.get(blockSize), b.raw); b.err == nil && m.l.format.whole(b.data) != len(b.data) {
 			b.err = errWrongLength
 		}
 		if b.err != nil {
@@ -273,15 +277,23 @@ func (m *matching) run(b *block) {
 		b.err = err
 		return
 	}
-	if b.raw != nil && !b.totals.Changed {
-		b.out = b.raw
-		return
+	switch {
+	case b.raw != nil && !b.totals.Changed:
+		b.out, b.raw = b.raw, nil
+	case m.enc.kind == plain && !b.totals.Changed:
+		b.out, b.data = b.data, nil
+	case m.enc.kind == plain:
+		b.out = out
+	default:
+		end := endsAnywhere
+		if m.l.format.whole(out) == len(out) {
+			end = m.l.format.ends()
+		}
+		b.out, b.err = m.enc.encode(m.spare.get(blockSize)[:0], out, end)
+		if b.totals.Changed {
+			m.spare.put(out)
+		}
 	}
-	end := endsAnywhere
-	if m.l.format.whole(out) == len(out) {
-		end = m.l.format.ends()
-	}
-	b.out, b.err = m.enc.encode(nil, out, end)
 }
 
 // records matches the records of a block and returns what is left of it.
@@ -305,6 +317,9 @@ func (m *matching) records(b *block) ([]byte, error) {
 		if a.deleted || a.changed != nil {
 			b.totals.Changed = true
 			if m.write {
+				if out == nil {
+					out = m.spare.get(len(b.data))[:0]
+				}
 				out = append(append(out, b.data[kept:at]...), a.changed...)
 			}
 			kept = at + n
@@ -312,6 +327,9 @@ func (m *matching) records(b *block) ([]byte, error) {
 	}
 	if !b.totals.Changed {
 		return b.data, nil
+	}
+	if !m.write {
+		return nil, nil
 	}
 	return append(out, b.data[kept:]...), nil
 }
