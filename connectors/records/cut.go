@@ -65,7 +65,7 @@ func (c *cutter) run(ctx context.Context, hand func(*block) bool) {
 
 // take gets hold of n tokens in all for the next block; false when the pass was stopped.
 func (c *cutter) take(ctx context.Context, n int) bool {
-	for ; c.held < min(n, memory); c.held++ {
+	for ; c.held < min(n, memory()); c.held++ {
 		select {
 		case <-c.free:
 		case <-ctx.Done():

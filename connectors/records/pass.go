@@ -44,8 +44,12 @@ type block struct {
 	err    error
 }
 
-// memory is how many blocks may be on their way at once.
-const memory = 8
+// workers is how many goroutines match and compress.
+func workers() int { return max(2, min(runtime.GOMAXPROCS(0), 4)) }
+
+// memory is how many blocks may be on their way at once: one with each worker, one being read, one being written, and
+// one that waits.
+func memory() int { return workers() + 3 }
 
 // pass runs an object through matching. One goroutine reads, decompresses and cuts it into blocks; some match and
 // compress blocks; the caller's takes them in order, and writes.
@@ -65,11 +69,11 @@ func (f *Finder) pass(ctx context.Context, name string, r io.Reader, w io.Writer
 	defer all.Wait() // before in is closed
 	defer stop()
 
-	c := &cutter{l: f.l, in: in, free: make(chan struct{}, memory), spare: make(spare, 3*memory)}
-	for range memory {
+	c := &cutter{l: f.l, in: in, free: make(chan struct{}, memory()), spare: make(spare, 3*memory())}
+	for range memory() {
 		c.free <- struct{}{}
 	}
-	todo, order := make(chan *block), make(chan *block, memory)
+	todo, order := make(chan *block), make(chan *block, memory())
 	all.Go(func() {
 		defer close(order)
 		defer close(todo)
@@ -92,7 +96,7 @@ func (f *Finder) pass(ctx context.Context, name string, r io.Reader, w io.Writer
 		})
 	})
 	var unsearched sync.Map
-	for range max(2, min(runtime.GOMAXPROCS(0), 4)) {
+	for range workers() {
 		all.Go(func() {
 			var m *matching
 			for b := range todo {
