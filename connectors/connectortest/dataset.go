@@ -8,15 +8,16 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 )
 
-// Row is one row or record: nil, string or int64 by column.
+// Row is one row or record: nil, string or int64 by column. Times are strings in RFC 3339 and UTC, days as 2006-01-02.
 type Row map[string]any
 
 // Table is one kind of record with its rows. Its schema is complete: columns with Class, Nullable and MaxLen, the
-// primary key, unique keys and references; Type is empty. Classes used are text, integer and JSON. The backend makes
+// primary key, unique keys and references; Type is empty. Classes used are text, integer, JSON, time and date. The backend makes
 // what its data model can.
 type Table struct {
 	connectors.EntitySchema
@@ -133,6 +134,9 @@ func canonical(class connectors.ColumnClass, v any) string {
 	if b, ok := v.([]byte); ok {
 		s = string(b)
 	}
+	if class == connectors.ClassTime || class == connectors.ClassDate {
+		return date(class, v)
+	}
 	if class == connectors.ClassJSON {
 		var doc any
 		dec := json.NewDecoder(bytes.NewReader([]byte(s)))
@@ -141,6 +145,24 @@ func canonical(class connectors.ColumnClass, v any) string {
 			if b, err := json.Marshal(doc); err == nil {
 				return string(b)
 			}
+		}
+	}
+	return s
+}
+
+// date is a time as it is compared: stores return it in many forms, and without a zone it is in UTC.
+func date(class connectors.ColumnClass, v any) string {
+	layout := time.RFC3339
+	if class == connectors.ClassDate {
+		layout = time.DateOnly
+	}
+	if at, ok := v.(time.Time); ok {
+		return at.UTC().Format(layout)
+	}
+	s := fmt.Sprint(v)
+	for _, form := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
+		if at, err := time.Parse(form, s); err == nil {
+			return at.UTC().Format(layout)
 		}
 	}
 	return s
@@ -269,6 +291,16 @@ func words(name string) connectors.Column {
 
 func document(name string) connectors.Column {
 	return connectors.Column{Name: name, Class: connectors.ClassJSON, HasText: true}
+}
+
+// moment is a point in time, in RFC 3339 and UTC.
+func moment(name string) connectors.Column {
+	return connectors.Column{Name: name, Class: connectors.ClassTime}
+}
+
+// day is a date, as 2006-01-02.
+func day(name string) connectors.Column {
+	return connectors.Column{Name: name, Class: connectors.ClassDate}
 }
 
 func optional(c connectors.Column) connectors.Column {

@@ -16,7 +16,7 @@ import (
 // "mariadb" or "sqlite". The connection must be allowed to switch foreign keys off.
 func SQL(db *sql.DB, dialect string) Backend {
 	s := &sqlStore{db: db, dialect: dialect}
-	return Backend{Load: s.load, Dump: s.dump, Put: s.put, References: true, Interruptions: 30, Graphs: 25}
+	return Backend{Load: s.load, Dump: s.dump, Put: s.put, References: true, LocalTimes: dialect != "postgres", Interruptions: 30, Graphs: 25}
 }
 
 type sqlStore struct {
@@ -48,6 +48,12 @@ func (s *sqlStore) typ(c connectors.Column) string {
 		return "integer"
 	case c.Class == connectors.ClassInteger:
 		return "bigint"
+	case c.Class == connectors.ClassDate:
+		return "date"
+	case c.Class == connectors.ClassTime && s.dialect == "postgres":
+		return "timestamptz"
+	case c.Class == connectors.ClassTime:
+		return "datetime"
 	case c.Class == connectors.ClassJSON && s.dialect == "postgres":
 		return "jsonb"
 	case c.Class == connectors.ClassJSON:
@@ -164,6 +170,15 @@ func (s *sqlStore) load(t *testing.T, d Dataset) {
 	}
 }
 
+// value is a time without its zone where the column keeps none.
+func (s *sqlStore) value(c *connectors.Column, v any) any {
+	text, ok := v.(string)
+	if !ok || c.Class != connectors.ClassTime || s.dialect == "postgres" {
+		return v
+	}
+	return strings.TrimSuffix(strings.Replace(text, "T", " ", 1), "Z")
+}
+
 func (s *sqlStore) insert(t *Table, rows []Row) (string, []any) {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
@@ -174,7 +189,7 @@ func (s *sqlStore) insert(t *Table, rows []Row) (string, []any) {
 	for _, r := range rows {
 		marks := make([]string, len(names))
 		for i, n := range names {
-			args = append(args, r[n])
+			args = append(args, s.value(t.column(n), r[n]))
 			marks[i] = "?"
 			if s.dialect == "postgres" {
 				marks[i] = fmt.Sprintf("$%d", len(args))
@@ -200,7 +215,7 @@ func (s *sqlStore) put(t *testing.T, table string, r Row) {
 		return "?"
 	}
 	for _, c := range schema.Columns {
-		sets = append(sets, s.quote(c.Name)+" = "+mark(r[c.Name]))
+		sets = append(sets, s.quote(c.Name)+" = "+mark(s.value(&c, r[c.Name])))
 	}
 	for _, k := range schema.PrimaryKey {
 		where = append(where, s.quote(k)+" = "+mark(r[k]))

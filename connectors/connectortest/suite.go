@@ -53,6 +53,8 @@ type Backend struct {
 	Flat bool
 	// Expires: nothing is deleted singly; what is there goes with the store's own retention.
 	Expires bool
+	// LocalTimes: the store keeps times without a zone.
+	LocalTimes bool
 	// Holds: the connector leaves what is held and returns it from Verify. For as long as not every connector does.
 	Holds bool
 	// Exported turns an exported record into the row that it was loaded from; nil takes its names as columns.
@@ -147,6 +149,20 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Damaged", flat | damage, testDamaged},
 		{"ErrorsNameNobody", removal, testErrorsNameNobody},
 		{"RandomGraphs", ties, testRandomGraphs},
+		{"Due", removal, testDue},
+		{"Sweep", removal, testSweep},
+		{"SweepFamily", ties, testSweepFamily},
+		{"SweepHeld", removal, testSweepHeld},
+		{"SweepHeldMeanwhile", removal, testSweepHeldMeanwhile},
+		{"SweepSlices", removal, testSweepSlices},
+		{"SweepStop", removal, testSweepStop},
+		{"InterruptedSweep", removal, testInterruptedSweep},
+		{"SweepJournalFails", removal, testSweepJournalFails},
+		{"SweepFenced", removal, testSweepFenced},
+		{"ConcurrentSweeps", removal, testConcurrentSweeps},
+		{"CancelledSweep", removal, testCancelledSweep},
+		{"SweepErrorsNameNobody", removal, testSweepErrorsNameNobody},
+		{"RandomSweeps", removal, testRandomSweeps},
 		{"RandomRecords", flat | removal, testRandomRecords},
 	} {
 		if !c.needs.met(kind) {

@@ -48,7 +48,20 @@ type closure struct {
 
 // close computes the closure over the rows that one tenant's statements may reach.
 func (db *DB) close(batch connectors.Batch, only func(e *connectors.Entity) bool, held map[string]bool, any bool) (*closure, error) {
-	c := &closure{db: db, batch: batch, any: any, by: map[string][]*item{}}
+	c, err := db.load(only, held, batch[0].Tenant)
+	if err != nil {
+		return nil, err
+	}
+	c.batch, c.any = batch, any
+	c.match()
+	for c.step() {
+	}
+	return c, nil
+}
+
+// load reads the rows of a tenant; without one, of all.
+func (db *DB) load(only func(e *connectors.Entity) bool, held map[string]bool, tenant string) (*closure, error) {
+	c := &closure{db: db, by: map[string][]*item{}}
 	for i := range db.sys.Entities {
 		e := &db.sys.Entities[i]
 		if only != nil && !only(e) {
@@ -59,7 +72,7 @@ func (db *DB) close(batch connectors.Batch, only func(e *connectors.Entity) bool
 			return nil, err
 		}
 		for _, r := range t.Rows {
-			if e.Tenant != "" && text(r[e.Tenant]) != batch[0].Tenant {
+			if e.Tenant != "" && tenant != "" && text(r[e.Tenant]) != tenant {
 				continue
 			}
 			k := t.key(r)
@@ -71,9 +84,6 @@ func (db *DB) close(batch connectors.Batch, only func(e *connectors.Entity) bool
 	slices.SortFunc(c.items, func(a, b *item) int {
 		return cmp.Or(cmp.Compare(a.e.Name, b.e.Name), cmp.Compare(len(a.key), len(b.key)), cmp.Compare(a.key, b.key))
 	})
-	c.match()
-	for c.step() {
-	}
 	return c, nil
 }
 

@@ -25,6 +25,8 @@ type defective struct {
 	verify func([]dsr.Residue, error) ([]dsr.Residue, error)
 	erase  func(context.Context, connectors.Job) error
 	export func(context.Context, connectors.Job, connectors.SinkFor) error
+	due    func(context.Context, connectors.DueQuery) ([]connectors.Due, error)
+	sweep  func(context.Context, connectors.SweepJob) (connectors.SweepMeasures, error)
 }
 
 func (d *defective) Check(ctx context.Context) ([]connectors.Finding, error) {
@@ -63,6 +65,20 @@ func (d *defective) Export(ctx context.Context, j connectors.Job, sinks connecto
 		return d.export(ctx, j, sinks)
 	}
 	return d.DB.Export(ctx, j, sinks)
+}
+
+func (d *defective) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.Due, error) {
+	if d.due != nil {
+		return d.due(ctx, q)
+	}
+	return d.DB.Due(ctx, q)
+}
+
+func (d *defective) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.SweepMeasures, error) {
+	if d.sweep != nil {
+		return d.sweep(ctx, j)
+	}
+	return d.DB.Sweep(ctx, j)
 }
 
 // forgetful is a journal whose checkpoint is ignored.
@@ -118,12 +134,14 @@ func spoilErase(erase func(db *memory.DB, ctx context.Context, j connectors.Job)
 	}
 }
 
-// defects are connectors that are wrong, by the case of the suite that must find them.
-var defects = []struct {
+type defect struct {
 	name, found string
 	wrap        wrap
 	of          func(wrap) func(*testing.T) connectortest.Backend // nil is backend
-}{
+}
+
+// defects are connectors that are wrong, by the case of the suite that must find them.
+var defects = slices.Concat([]defect{
 	{name: "verify-finds-nothing", found: "Saboteur", wrap: blind},
 	{name: "verify-finds-nothing", found: "Orphan", wrap: blind},
 	{name: "learns-nothing", found: "LocateTeaching", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
@@ -297,7 +315,7 @@ var defects = []struct {
 		}
 		return db.Erase(ctx, j)
 	})},
-}
+}, sweepDefects)
 
 // blind finds nothing when it searches again.
 func blind(_ *connectors.System, open func() *memory.DB) connectors.Connector {
