@@ -15,11 +15,12 @@ import (
 //   - a doomed row is deleted, masked or kept, as its entity says;
 //   - a touched row with a living owner is released: only what on_owner_erased declares changes;
 //   - a row of other people that holds an identifier of the subject loses it: redact;
-//   - a row to which a row that stays still refers is anchored instead of deleted; once is enough.
+//   - a row to which a row that stays still refers is anchored instead of deleted; once is enough;
+//   - a row without an anchor to which a row under a hold refers waits for the hold's end, as it is.
 func (c *closure) actions() error {
 	var staying []*node
 	_ = c.each(func(n *node) error {
-		n.action, n.nulls = "", nil
+		n.action, n.nulls, n.waits = "", nil, false
 		switch {
 		case !n.allowed || n.held || !n.touched:
 		case n.doomed:
@@ -56,6 +57,9 @@ func (c *closure) actions() error {
 						parent.action = ""
 					}
 					staying = append(staying, parent)
+				case n.held || n.waits:
+					parent.action, parent.waits = "", true
+					staying = append(staying, parent)
 				case n.action == dsr.Release && emptied(n.e, t) != nil:
 					n.nulls = append(n.nulls, emptied(n.e, t))
 				default:
@@ -69,10 +73,7 @@ func (c *closure) actions() error {
 
 func dangling(n, parent *node) error {
 	hint := fmt.Sprintf("Give %s an anchor, or let %s mask the reference.", parent.e.Name, n.e.Name)
-	switch {
-	case n.held:
-		hint = "A hold covers the row; lift it or wait for its review."
-	case n.action == dsr.Release:
+	if n.action == dsr.Release {
 		hint = fmt.Sprintf("Declare on_owner_erased for %s, or give %s an anchor.", n.e.Name, parent.e.Name)
 	}
 	return connectors.Permanent(CodeConstraint,

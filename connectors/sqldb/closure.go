@@ -31,6 +31,13 @@ type closure struct {
 	base int
 	// held are rows that must not change: their ids by entity.
 	held map[*entity]map[string]bool
+	// marks are asked of rows as they are read.
+	marks marks
+	// stays are rows that a sweep found to be kept by something, seeds the entity whose due rows it started from.
+	stays map[*entity]map[string]bool
+	seeds *entity
+	// lifted: holds are noted and have no effect.
+	lifted bool
 	// countLeaves asks how many leaf rows each doomed parent has; leafLimit bounds the total that is counted when
 	// only one number is wanted.
 	counting leafCount
@@ -85,7 +92,10 @@ type node struct {
 	seed     bool // doomed whoever else owns it
 	accessed bool // reached by an accessor's tie only
 	allowed  bool // the approved Plan covers its entity
-	held     bool
+	covered  bool // by a hold
+	held     bool // covered, and the hold has effect
+	waits    bool // a row that stays for a hold's sake refers to it
+	minimum  bool // in a sweep: a statutory minimum of its own has not ended
 	action   dsr.Method
 	nulls    []*column // references that must be emptied for the row to stay
 }
@@ -136,16 +146,20 @@ func (c *closure) permits(subject int, e *entity) bool {
 
 // run computes the closure.
 func (c *closure) run(ctx context.Context) error {
-	c.nodes = map[*entity]map[nodeID]*node{}
-	c.byDoom = map[refset]map[nodeID]*node{}
-	c.members = map[*tie]map[nodeID][]*node{}
-	c.exists = map[*tie]map[string]bool{}
-	c.leafRows = map[*tie]map[string]int64{}
+	c.reset()
 	touched, err := c.roots(ctx)
 	if err != nil {
 		return err
 	}
 	return c.expand(ctx, touched)
+}
+
+func (c *closure) reset() {
+	c.nodes = map[*entity]map[nodeID]*node{}
+	c.byDoom = map[refset]map[nodeID]*node{}
+	c.members = map[*tie]map[nodeID][]*node{}
+	c.exists = map[*tie]map[string]bool{}
+	c.leafRows = map[*tie]map[string]int64{}
 }
 
 // expand decides the touched rows and follows those that are doomed until nothing new is.
@@ -179,10 +193,10 @@ func (c *closure) roots(ctx context.Context) ([]*node, error) {
 			}
 			pos, loaded := e.pos[id.col.Name]
 			for chunk := range slices.Chunk(values, c.m.d.dialect.keysPerStatement) {
-				s := c.m.d.dialect.statement("SELECT ").list("", e.load)
+				s := c.columns(c.m.d.dialect.statement("SELECT "), e)
 				if !loaded {
 					s.add(", ").document("", id.col)
-					pos = len(e.load)
+					pos = c.width(e)
 				}
 				s.add(" FROM ", e.from, " WHERE ")
 				if !s.matches("", id, chunk) {
@@ -232,9 +246,15 @@ func (c *closure) node(e *entity, subject int, values [][]byte) (*node, bool) {
 	}
 	n := c.nodes[e][id]
 	if n == nil {
-		n = &node{e: e, world: id.world, credit: subject, root: noRoot, held: c.held[e][id.id]}
+		n = &node{e: e, world: id.world, credit: subject, root: noRoot}
 		c.nodes[e][id] = n
 	}
+	n.covered = c.held[e][id.id]
+	if c.marks[e] != nil {
+		mark := string(values[len(e.load)])
+		n.covered, n.minimum = n.covered || mark == markHeld, mark == markMinimum
+	}
+	n.held = n.covered && !c.lifted || c.stays[e][id.id]
 	n.allowed = n.allowed || c.permits(subject, e)
 	known := n.cells != nil
 	n.cells = row
@@ -492,7 +512,7 @@ func (c *closure) nodeIn(e *entity, of *node, values [][]byte) (*node, bool) {
 
 // fetch reads rows of e by cols in key order.
 func (c *closure) fetch(e *entity, cols []*column, keys []key, t *tie, row func(values [][]byte) error) *call {
-	s := c.m.d.dialect.statement("SELECT ").list("", e.load).add(" FROM ", e.from, " WHERE ").in("", cols, keys)
+	s := c.columns(c.m.d.dialect.statement("SELECT "), e).add(" FROM ", e.from, " WHERE ").in("", cols, keys)
 	if t != nil {
 		t.whereTie(s, "")
 	}
@@ -536,7 +556,7 @@ func (c *closure) follow(ctx context.Context, fresh []*node) ([]*node, error) {
 			if !c.covers(t.child) {
 				continue
 			}
-			if t.child.leaf {
+			if c.isLeaf(t.child) {
 				calls = append(calls, c.countLeaf(t, nodes)...)
 				continue
 			}

@@ -130,6 +130,9 @@ func (s *statement) in(alias string, cols []*column, keys []key) *statement {
 		return s.add("))")
 	}
 	if len(cols) == 1 {
+		if runs := runsOf(cols[0], keys); runs != nil {
+			return s.inRuns(alias, cols[0], runs)
+		}
 		s.add(alias, cols[0].quoted, " IN (")
 		for i, k := range keys {
 			if i > 0 {
@@ -153,6 +156,42 @@ func (s *statement) in(alias string, cols []*column, keys []key) *statement {
 			s.add(alias, c.quoted, " = ").arg(c.driver(k[j]))
 		}
 		s.add(")")
+	}
+	return s.add(")")
+}
+
+// runsOf returns whole numbers that are given in rising order as runs without a gap, nil when that is no shorter. Nothing
+// lies between the numbers of a run, so "between its ends" names exactly them and is quicker to read.
+func runsOf(c *column, keys []key) [][2]int64 {
+	if c.class != connectors.ClassInteger || len(keys) < 8 {
+		return nil
+	}
+	var runs [][2]int64
+	for _, k := range keys {
+		n, err := strconv.ParseInt(k[0].s, 10, 64)
+		if err != nil {
+			return nil
+		}
+		last := len(runs) - 1
+		switch {
+		case last >= 0 && n == runs[last][1]+1:
+			runs[last][1] = n
+			continue
+		case len(runs) == len(keys)/4:
+			return nil
+		}
+		runs = append(runs, [2]int64{n, n})
+	}
+	return runs
+}
+
+func (s *statement) inRuns(alias string, c *column, runs [][2]int64) *statement {
+	s.add("(")
+	for i, r := range runs {
+		if i > 0 {
+			s.add(" OR ")
+		}
+		s.add(alias, c.quoted, " BETWEEN ").arg(r[0]).add(" AND ").arg(r[1])
 	}
 	return s.add(")")
 }
@@ -221,6 +260,23 @@ func (k key) id() string {
 		sb.WriteString(c.s)
 	}
 	return sb.String()
+}
+
+// keyOfID reads what id made of a key of n columns.
+func keyOfID(id string, n int) key {
+	if n == 1 {
+		return key{{id, true}}
+	}
+	out := make(key, 0, n)
+	for id != "" {
+		length, rest, _ := strings.Cut(id, ":")
+		size, err := strconv.Atoi(length)
+		if err != nil || size > len(rest) {
+			break // not made by id
+		}
+		out, id = append(out, cell{rest[:size], true}), rest[size:]
+	}
+	return out
 }
 
 // driver turns a cell into what database/sql takes for column c, so that the comparison has the column's type and an

@@ -94,6 +94,7 @@ type erasure struct {
 	m       *model
 	job     connectors.Job
 	batch   connectors.Batch // ordered
+	marks   marks            // holds on entities
 	cp      checkpoint
 	done    []connectors.Tally // committed, not saved
 	dirty   bool               // cp is ahead of the journal
@@ -116,6 +117,9 @@ func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
 	slices.SortFunc(e.batch, func(a, b connectors.Subject) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Ref, b.Ref))
 	})
+	if e.marks, err = m.frozenMarks(j.Held); err != nil {
+		return err
+	}
 	raw, err := j.Journal.Load(ctx)
 	if err != nil {
 		return err
@@ -354,9 +358,10 @@ func (e *erasure) newClosure(ctx context.Context, s session, start, end int, loc
 		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms), limit: int64(e.d.txRows),
 	}
 	var err error
-	if c.held, err = e.held(ctx, s, tenant); err != nil {
+	if c.held, err = e.m.heldRows(ctx, s, e.job.Held, tenant); err != nil {
 		return nil, err
 	}
+	c.marks = e.marks
 	if e.m.shared && (start > 0 || end < len(e.batch)) {
 		if err := e.findGone(ctx, s); err != nil {
 			return nil, err
@@ -364,37 +369,6 @@ func (e *erasure) newClosure(ctx context.Context, s session, start, end int, loc
 		c.gone, c.base = e.gone[tenant], start
 	}
 	return c, nil
-}
-
-// held finds the rows of subjects under a hold or a restriction.
-func (e *erasure) held(ctx context.Context, s session, tenant string) (map[*entity]map[string]bool, error) {
-	var batch connectors.Batch
-	for _, h := range e.job.Held.Subjects {
-		if h.Tenant == tenant {
-			h.Entities = nil
-			batch = append(batch, h)
-		}
-	}
-	if len(batch) == 0 {
-		return nil, nil
-	}
-	c := &closure{
-		m: e.m, s: s, any: true, merged: true, tenant: tenant, batch: batch,
-		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms),
-	}
-	if err := c.run(ctx); err != nil {
-		return nil, err
-	}
-	out := map[*entity]map[string]bool{}
-	for en, nodes := range c.nodes {
-		out[en] = map[string]bool{}
-		for id, n := range nodes {
-			if !n.accessed {
-				out[en][id.id] = true
-			}
-		}
-	}
-	return out, nil
 }
 
 // findGone finds what the whole batch erases, before its first transaction when that is not its only one: a row that
@@ -421,12 +395,12 @@ func (e *erasure) findGone(ctx context.Context, s session) error {
 			continue
 		}
 		tenant := part[0].Tenant
-		held, err := e.held(ctx, s, tenant)
+		held, err := e.m.heldRows(ctx, s, e.job.Held, tenant)
 		if err != nil {
 			return err
 		}
 		c := &closure{
-			m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held,
+			m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held, marks: e.marks,
 			terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms),
 		}
 		if err := c.run(ctx); err != nil {
@@ -547,7 +521,7 @@ func (e *erasure) group(ctx context.Context, start, end int) error {
 	if err := e.spool(ctx, c); err != nil {
 		return err
 	}
-	w := &work{e: e, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
+	w := &work{d: e.d, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
 	if err := w.all(ctx); err != nil {
 		return err
 	}
@@ -669,20 +643,8 @@ func (e *erasure) wasCommitted(ctx context.Context, in *intent) (bool, error) {
 		return false, err
 	}
 	defer tx.rollback()
-	if in.XID != "" {
-		status := ""
-		s := e.d.dialect.statement("SELECT pg_xact_status(").arg(in.XID).add("::text::xid8)")
-		err := tx.run(ctx, s.call(func(values [][]byte) error { status = string(values[0]); return nil }))
-		switch {
-		case err != nil:
-			return false, err
-		case status == "committed":
-			return true, nil
-		case status == "aborted":
-			return false, nil
-		case status == "in progress":
-			return false, transient("the interrupted transaction has not ended yet", nil)
-		}
+	if committed, known, err := e.d.outcome(ctx, tx, in.XID); known || err != nil {
+		return committed, err
 	}
 	p := in.Probe
 	if p == nil {
@@ -717,6 +679,22 @@ func (e *erasure) wasCommitted(ctx context.Context, in *intent) (bool, error) {
 		return nil
 	}))
 	return !present, err
+}
+
+// outcome asks PostgreSQL whether a transaction was committed. It forgets those of long ago.
+func (d *DB) outcome(ctx context.Context, s session, xid string) (committed, known bool, err error) {
+	if xid == "" {
+		return false, false, nil
+	}
+	status := ""
+	q := d.dialect.statement("SELECT pg_xact_status(").arg(xid).add("::text::xid8)")
+	if err := s.run(ctx, q.call(func(values [][]byte) error { status = string(values[0]); return nil })); err != nil {
+		return false, false, err
+	}
+	if status == "in progress" {
+		return false, false, transient("the interrupted transaction has not ended yet", nil)
+	}
+	return status == "committed", status == "committed" || status == "aborted", nil
 }
 
 func tenantsOf(batch connectors.Batch) map[string]bool {

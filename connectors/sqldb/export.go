@@ -242,7 +242,7 @@ func (x *exporting) rows(ctx context.Context, s session, c *closure, e *entity) 
 // mentioned adds rows of others that name a subject in free text: an erasure would redact them, so they are shown,
 // with other people's fields masked as the map says.
 func (x *exporting) mentioned(ctx context.Context, s session, c *closure, e *entity, who map[string][]int, nodes *[]*node) error {
-	for _, search := range x.m.searches(c.batch, func(o *entity) bool { return o == e }) {
+	for _, search := range x.m.searches(c.batch, nil, func(o *entity) bool { return o == e }) {
 		var after key
 		for {
 			found, next, err := search.page(ctx, s, after, false)

@@ -224,6 +224,26 @@ func (f *fixture) erase(db *sqldb.DB, batch ...connectors.Subject) *journal {
 	return j
 }
 
+// residue is what Verify finds, as "subject entity" and whether it waits for a hold.
+func (f *fixture) residue(db *sqldb.DB, j connectors.Job) []string {
+	f.t.Helper()
+	found, err := db.Verify(context.Background(), connectors.Search{Batch: j.Batch, Held: j.Held, Keys: j.Journal})
+	require.NoError(f.t, err)
+	out := []string{}
+	for _, r := range found {
+		line := r.Subject + " " + r.Entity
+		if r.Waits != nil {
+			require.Equal(f.t, dsr.CauseHold, r.Waits.Cause)
+			line += " waits"
+		}
+		if !slices.Contains(out, line) {
+			out = append(out, line)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // located is Locate's counts as "subject entity method rows".
 func (f *fixture) located(db *sqldb.DB, q connectors.Query) []string {
 	f.t.Helper()

@@ -76,16 +76,42 @@ func TestHeldSubjectsKeepTheirRows(t *testing.T) {
 		f.exec(helpdesk)
 		db := f.open(helpdeskMap()...)
 		batch := connectors.Batch{subject("a", "email", "anna@example.com"), subject("b", "email", "bo@example.com")}
-		before := f.rows("SELECT * FROM messages WHERE id = 4")
+		before := f.rows("SELECT * FROM messages WHERE id IN (1, 2, 4) ORDER BY id")
 		job := connectors.Job{Batch: batch, Held: connectors.Holds{Subjects: connectors.Batch{subject("h", "email", "bo@example.com")}}, Journal: &journal{}}
-		err := db.Erase(context.Background(), job)
-		require.Error(t, err, "messages under the hold refer to a row that would go")
-		require.Equal(t, []string{"1", "2", "42"}, f.rows("SELECT id FROM customers ORDER BY id"))
-		require.Equal(t, before, f.rows("SELECT * FROM messages WHERE id = 4"))
+		require.NoError(t, db.Erase(context.Background(), job))
+		require.Equal(t, []string{"1", "2", "42"}, f.rows("SELECT id FROM customers ORDER BY id"), "held messages refer to the first")
+		require.Equal(t, before, f.rows("SELECT * FROM messages WHERE id IN (1, 2, 4) ORDER BY id"), "a held subject's text is not redacted")
+		require.Empty(t, f.rows("SELECT id FROM orders WHERE customer_id = 1"), "the rest went")
+		require.Equal(t, []string{"a customers waits", "a messages waits", "b customers waits", "b messages waits", "b order_lines waits", "b orders waits"}, f.residue(db, job))
 		f.exec("DELETE FROM messages WHERE sender_id = 1 OR recipient_id = 1")
 		require.NoError(t, db.Erase(context.Background(), connectors.Job{Batch: batch, Held: job.Held, Journal: &journal{}}))
 		require.Equal(t, []string{"2", "42"}, f.rows("SELECT id FROM customers ORDER BY id"))
-		require.Equal(t, before, f.rows("SELECT * FROM messages WHERE id = 4"), "a held subject's text is not redacted")
+		f.erase(db, batch...) // the hold was lifted
+		require.Equal(t, []string{"42"}, f.rows("SELECT id FROM customers ORDER BY id"))
+	})
+}
+
+func TestAHoldOnAnEntityKeepsItsRowsAndWhatTheyReferTo(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.exec(helpdesk)
+		db := f.open(helpdeskMap()...)
+		batch := connectors.Batch{subject("a", "email", "anna@example.com"), subject("b", "email", "bo@example.com")}
+		lines := connectors.Frozen{Entity: "order_lines", When: []dsr.Condition{{Field: "what", Values: []string{"y", "q"}}}}
+		texts := connectors.Frozen{Entity: "messages", When: []dsr.Condition{{Field: "id", Values: []string{"4"}}}}
+		job := connectors.Job{Batch: batch, Held: connectors.Holds{Entities: []connectors.Frozen{lines, texts}}, Journal: &journal{}}
+		require.NoError(t, db.Erase(context.Background(), job))
+		require.Equal(t, []string{"101"}, f.rows("SELECT id FROM order_lines"), "a leaf of the map is read when a hold may cover it")
+		require.Equal(t, []string{"10|1"}, f.rows("SELECT id, customer_id FROM orders"))
+		require.Equal(t, []string{"1|Anna@Example.com", "2|bo@example.com", "42|cy@example.com"}, f.rows("SELECT id, email FROM customers ORDER BY id"))
+		require.Equal(t, []string{"4|2|42|about ANNA@example.com."}, f.rows("SELECT * FROM messages"))
+		require.Equal(t, []string{"a customers waits", "a messages waits", "a order_lines waits", "a orders waits", "b customers waits", "b messages waits"}, f.residue(db, job))
+		f.erase(db, batch...)
+		require.Equal(t, []string{"42"}, f.rows("SELECT id FROM customers"))
+		require.Equal(t, []string{"4|NULL|42|about [redacted]."}, f.rows("SELECT * FROM messages"))
+
+		job.Held.Entities[0].When[0].Field = "nothing"
+		require.Equal(t, sqldb.CodeSchema, dsr.CodeOf(db.Erase(context.Background(), job)), "a hold that cannot be asked stops everything")
 	})
 }
 

@@ -103,7 +103,7 @@ func (l *locating) part(ctx context.Context, s session, batch connectors.Batch, 
 	if l.q.Teaching {
 		return nil
 	}
-	for _, search := range l.m.searches(batch, c.covers) {
+	for _, search := range l.m.searches(batch, nil, c.covers) {
 		if err := l.mentions(ctx, s, c, search); err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ type search struct {
 	each   []*mask.Matcher // by subject; nil where the entity is not in the subject's plan
 	words  []string
 	narrow bool
+	mark   *mark
 }
 
 // mention is a row whose free text names subjects.
@@ -27,6 +28,7 @@ type mention struct {
 	cells    []cell // as entity.load
 	subjects []int
 	fields   []*column
+	held     bool // by a hold on the entity
 }
 
 func (d *DB) newSearch(e *entity, batch connectors.Batch) *search {
@@ -45,7 +47,7 @@ func (d *DB) newSearch(e *entity, batch connectors.Batch) *search {
 }
 
 // searches splits the batch into what one pass looks for.
-func (m *model) searches(batch connectors.Batch, covers func(e *entity) bool) []*search {
+func (m *model) searches(batch connectors.Batch, held marks, covers func(e *entity) bool) []*search {
 	var out []*search
 	for start := 0; start < len(batch); {
 		end := start
@@ -57,6 +59,7 @@ func (m *model) searches(batch connectors.Batch, covers func(e *entity) bool) []
 				continue
 			}
 			if s := m.d.newSearch(e, batch[start:end]); !s.all.Empty() {
+				s.mark = held[e]
 				out = append(out, s)
 			}
 		}
@@ -68,7 +71,7 @@ func (m *model) searches(batch connectors.Batch, covers func(e *entity) bool) []
 // page reads the next rows after a key that mention a subject, and the key to go on from; nil when there are no more.
 func (s *search) page(ctx context.Context, on session, after key, lock bool) ([]mention, key, error) {
 	e := s.e
-	q := s.d.dialect.statement("SELECT ").list("", e.load).add(", ").list("", e.mentions).add(" FROM ", e.from, " WHERE ")
+	q := s.d.dialect.statement("SELECT ").list("", e.load).add(", ").list("", e.mentions).marked(e, s.mark).add(" FROM ", e.from, " WHERE ")
 	if s.narrow {
 		q.add("(")
 		for i, c := range e.mentions {
@@ -98,7 +101,7 @@ func (s *search) page(ctx context.Context, on session, after key, lock bool) ([]
 	n := 0
 	err := on.run(ctx, q.call(func(values [][]byte) error {
 		n++
-		texts := values[len(e.load):]
+		texts := values[len(e.load) : len(e.load)+len(e.mentions)]
 		if n == mentionPage {
 			last = cells(values[:len(e.key)])
 		}
@@ -106,6 +109,7 @@ func (s *search) page(ctx context.Context, on session, after key, lock bool) ([]
 			return nil
 		}
 		m := mention{cells: cells(values[:len(e.load)])}
+		m.held = s.mark != nil && string(values[len(values)-1]) == markHeld
 		for i, one := range s.each {
 			if one == nil || one.Empty() || !mentionedIn(one, e, texts) {
 				continue
@@ -156,7 +160,7 @@ func (e *erasure) mentions(ctx context.Context) error {
 			ok = append(ok, s)
 		}
 	}
-	searches := e.m.searches(ok, func(*entity) bool { return true })
+	searches := e.m.searches(ok, e.marks, func(*entity) bool { return true })
 	for i := e.cp.Batch; i < len(searches); i++ {
 		after, resumed := key(nil), e.cp.Batch == i && e.cp.After != nil
 		if resumed {
@@ -193,7 +197,7 @@ func (e *erasure) redactPage(ctx context.Context, s *search, at int, after key) 
 		return nil, err
 	}
 	defer tx.rollback()
-	held, err := e.held(ctx, tx, s.tenant)
+	held, err := e.m.heldRows(ctx, tx, e.job.Held, s.tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -201,11 +205,11 @@ func (e *erasure) redactPage(ctx context.Context, s *search, at int, after key) 
 	if err != nil {
 		return nil, err
 	}
-	w := &work{e: e, c: &closure{m: e.m, batch: s.batch}, tx: tx, tenant: s.tenant, matcher: s.all}
+	w := &work{d: e.d, c: &closure{m: e.m, batch: s.batch}, tx: tx, tenant: s.tenant, matcher: s.all}
 	var rows []masked
 	for _, m := range found {
 		n := &node{e: s.e, cells: m.cells, credit: m.subjects[0], action: dsr.Redact}
-		if held[s.e][n.key().id()] {
+		if m.held || held[s.e][n.key().id()] {
 			continue
 		}
 		rows = append(rows, masked{n: n})

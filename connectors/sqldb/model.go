@@ -546,9 +546,12 @@ func (m *model) sort() {
 	}
 }
 
+// everyTenant is the tenant of what a row that belongs to none owns, and no tenant's name.
+const everyTenant = "\x00"
+
 // whereTenant appends the tenant's predicate, so that no statement crosses tenants.
 func (e *entity) whereTenant(s *statement, alias, tenant string) *statement {
-	if e.tenant == nil {
+	if e.tenant == nil || tenant == everyTenant {
 		return s
 	}
 	return s.add(" AND ", alias, e.tenant.quoted, " = ").value(e.tenant, cell{tenant, true})

@@ -346,6 +346,15 @@ func retryable(err error) bool {
 	return n.system == "SQLite" && strings.TrimSpace(n.code) != "14"
 }
 
+// tookTooLong reports whether a statement passed its limit: a smaller one may not.
+func tookTooLong(err error) bool {
+	var n number
+	if !errors.As(err, &n) {
+		return false
+	}
+	return n.code == "57014" || n.code == "1969" || n.code == "3024"
+}
+
 // cells copies the values of a row.
 func cells(values [][]byte) []cell {
 	out := make([]cell, len(values))

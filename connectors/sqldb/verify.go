@@ -28,28 +28,49 @@ func (d *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, er
 		return nil, err
 	}
 	defer release()
-	v := &verification{d: d, m: m, s: s, batch: q.Batch, found: map[residueKey]int64{}, seen: map[seenRow]bool{}}
-	for _, part := range byTenant(q.Batch) {
-		c := v.closure(part)
-		if err := c.run(ctx); err != nil {
-			return nil, err
-		}
-		if err := v.report(ctx, c, nil); err != nil {
-			return nil, err
-		}
-		if err := v.mentions(ctx, part); err != nil {
-			return nil, err
-		}
+	v := &verification{d: d, m: m, s: s, batch: q.Batch, holds: q.Held, found: map[residueKey]int64{}, seen: map[seenRow]bool{}}
+	if v.marks, err = m.frozenMarks(q.Held); err != nil {
+		return nil, err
 	}
-	if q.Keys != nil {
-		if err := v.spooled(ctx, q.Keys); err != nil {
+	if err := v.search(ctx, q.Keys); err != nil {
+		return nil, err
+	}
+	if !q.Held.Empty() { // what is found more when nothing is held waits for the holds' end
+		v.lifted = true
+		if err := v.search(ctx, q.Keys); err != nil {
 			return nil, err
 		}
 	}
 	return v.residue(), nil
 }
 
-type residueKey struct{ subject, entity, field string }
+func (v *verification) search(ctx context.Context, keys connectors.Keys) error {
+	for _, part := range byTenant(v.batch) {
+		var err error
+		if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant); err != nil {
+			return err
+		}
+		c := v.closure(part)
+		if err := c.run(ctx); err != nil {
+			return err
+		}
+		if err := v.report(ctx, c, nil); err != nil {
+			return err
+		}
+		if err := v.mentions(ctx, part); err != nil {
+			return err
+		}
+	}
+	if keys == nil {
+		return nil
+	}
+	return v.spooled(ctx, keys)
+}
+
+type residueKey struct {
+	subject, entity, field string
+	waits                  bool // for the end of a hold
+}
 
 type seenRow struct {
 	subject string
@@ -62,13 +83,18 @@ type verification struct {
 	m     *model
 	s     session
 	batch connectors.Batch
-	found map[residueKey]int64
-	seen  map[seenRow]bool
+	holds connectors.Holds
+	marks marks
+	held  map[*entity]map[string]bool // of the tenant that is searched
+	// lifted: the search is made again as if nothing were held.
+	lifted bool
+	found  map[residueKey]int64
+	seen   map[seenRow]bool
 }
 
 func (v *verification) closure(part connectors.Batch) *closure {
 	return &closure{
-		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, counting: leavesByParent,
+		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, counting: leavesByParent, held: v.held, marks: v.marks, lifted: v.lifted,
 		terms: newTerms(part, v.d.System.Identifiers, nil), // a pseudonym is what the Plan keeps
 	}
 }
@@ -84,16 +110,24 @@ func (v *verification) add(subject string, e *entity, id, field string, n int64)
 		}
 		v.seen[row] = true
 	}
-	v.found[residueKey{subject, e.Name, field}] += n
+	v.found[residueKey{subject, e.Name, field, v.lifted}] += n
 }
 
 func (v *verification) residue() []dsr.Residue {
 	var out []dsr.Residue
 	for k, n := range v.found {
-		out = append(out, dsr.Residue{Subject: k.subject, System: v.d.System.Name, Entity: k.entity, Field: k.field, Count: n})
+		r := dsr.Residue{Subject: k.subject, System: v.d.System.Name, Entity: k.entity, Field: k.field, Count: n}
+		if k.waits {
+			r.Waits = &dsr.Exception{Cause: dsr.CauseHold}
+		}
+		out = append(out, r)
 	}
 	slices.SortFunc(out, func(a, b dsr.Residue) int {
-		return cmp.Or(strings.Compare(a.Subject, b.Subject), strings.Compare(a.Entity, b.Entity), strings.Compare(a.Field, b.Field))
+		first := cmp.Or(strings.Compare(a.Subject, b.Subject), strings.Compare(a.Entity, b.Entity), strings.Compare(a.Field, b.Field))
+		if first == 0 && a.Waits == nil {
+			return -1
+		}
+		return first
 	})
 	return out
 }
@@ -128,6 +162,9 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 					v.add(subject, n.e, id, col.Name, 1)
 				}
 			}
+			if n.covered && !n.held && len(n.e.Masks) > 0 { // whether some masks were applied cannot be told
+				v.add(subject, n.e, id, field, 1)
+			}
 			stays[n.e] = append(stays[n.e], n)
 		case dsr.Release:
 			if ghosts == nil || c.refersToGhost(n, ghosts) {
@@ -145,7 +182,7 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 		}
 	}
 	for _, e := range v.m.entities {
-		if !e.leaf {
+		if !c.isLeaf(e) {
 			continue
 		}
 		t := e.owners[0]
@@ -231,7 +268,7 @@ func clipped(c *column) string {
 }
 
 func (v *verification) mentions(ctx context.Context, part connectors.Batch) error {
-	for _, search := range v.m.searches(part, func(*entity) bool { return true }) {
+	for _, search := range v.m.searches(part, v.marks, func(*entity) bool { return true }) {
 		var after key
 		for {
 			found, next, err := search.page(ctx, v.s, after, false)
@@ -239,8 +276,12 @@ func (v *verification) mentions(ctx context.Context, part connectors.Batch) erro
 				return err
 			}
 			for _, m := range found {
+				id := key(m.cells[:len(search.e.key)]).id()
+				if !v.lifted && (m.held || v.held[search.e][id]) {
+					continue
+				}
 				for _, i := range m.subjects {
-					v.add(search.batch[i].Ref, search.e, key(m.cells[:len(search.e.key)]).id(), m.fields[0].Name, 1)
+					v.add(search.batch[i].Ref, search.e, id, m.fields[0].Name, 1)
 				}
 			}
 			if next == nil {
@@ -271,6 +312,10 @@ func (v *verification) spooled(ctx context.Context, keys connectors.Keys) error 
 			return nil
 		}
 		for _, part := range byTenant(v.batch) {
+			var err error
+			if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant); err != nil {
+				return err
+			}
 			if err := v.follow(ctx, part, page); err != nil {
 				return err
 			}
@@ -304,8 +349,7 @@ func (v *verification) spooled(ctx context.Context, keys connectors.Keys) error 
 // have been used again. A row that is gone, or was meant to stay, is a ghost: its children must be gone or released.
 func (v *verification) follow(ctx context.Context, part connectors.Batch, page []spooledKey) error {
 	c := v.closure(part)
-	c.nodes, c.byDoom, c.members = map[*entity]map[nodeID]*node{}, map[refset]map[nodeID]*node{}, map[*tie]map[nodeID][]*node{}
-	c.exists, c.leafRows = map[*tie]map[string]bool{}, map[*tie]map[string]int64{}
+	c.reset()
 	index := map[string]int{}
 	for i, s := range part {
 		index[s.Ref] = i

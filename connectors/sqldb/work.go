@@ -12,7 +12,7 @@ import (
 
 // work is what one transaction changes.
 type work struct {
-	e       *erasure
+	d       *DB
 	c       *closure
 	tx      session
 	tenant  string
@@ -93,7 +93,7 @@ type pipeline struct {
 }
 
 func (w *work) flush(ctx context.Context, p *pipeline) error {
-	if w.e.d.dialect.name == postgres && (len(p.calls) > 0 || w.changed()) {
+	if w.d.dialect.name == postgres && (len(p.calls) > 0 || w.changed()) {
 		p.calls = append(p.calls, &call{text: "SELECT pg_current_xact_id()::text", row: func(values [][]byte) error {
 			w.xid = string(values[0])
 			return nil
@@ -122,7 +122,7 @@ func (w *work) update(ctx context.Context, e *entity, nodes []*node) error {
 		w.count(n.credit, e, n.action, 1)
 		w.probeUpdate(n)
 	}
-	calls, err := w.e.d.updates(ctx, w.tx, e, rows, w.tenant, w.matcher)
+	calls, err := w.d.updates(ctx, w.tx, e, rows, w.tenant, w.matcher)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (w *work) breakCycle(p *pipeline, e *entity, nodes []*node) error {
 		return nil
 	}
 	if e.deferred {
-		switch w.e.d.dialect.name {
+		switch w.d.dialect.name {
 		case postgres:
 			p.calls = append(p.calls, &call{text: "SET CONSTRAINTS ALL DEFERRED"})
 		case sqlite:
@@ -174,8 +174,8 @@ func (w *work) breakCycle(p *pipeline, e *entity, nodes []*node) error {
 	for i, c := range e.breaks {
 		set[i] = assignment{col: c}
 	}
-	for chunk := range slices.Chunk(nodes, w.e.d.dialect.keysPerStatement) {
-		cl, err := w.e.d.change(change{e: e, tenant: w.tenant, where: keysOf(e, nodeKeys(chunk)), set: set})
+	for chunk := range slices.Chunk(nodes, w.d.dialect.keysPerStatement) {
+		cl, err := w.d.change(change{e: e, tenant: w.tenant, where: keysOf(e, nodeKeys(chunk)), set: set})
 		if err != nil {
 			return err
 		}
@@ -194,11 +194,11 @@ func nodeKeys(nodes []*node) []key {
 
 // remove deletes rows of one entity: the nodes, or a leaf's rows through their parents.
 func (w *work) remove(p *pipeline, e *entity, nodes []*node) error {
-	if e.leaf {
+	if w.c.isLeaf(e) {
 		return w.removeLeaf(p, e)
 	}
-	for chunk := range slices.Chunk(nodes, w.e.d.dialect.keysPerStatement) {
-		cl, err := w.e.d.change(change{e: e, tenant: w.tenant, where: keysOf(e, nodeKeys(chunk))})
+	for chunk := range slices.Chunk(nodes, w.d.dialect.keysPerStatement) {
+		cl, err := w.d.change(change{e: e, tenant: w.tenant, where: keysOf(e, nodeKeys(chunk))})
 		if err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func (w *work) remove(p *pipeline, e *entity, nodes []*node) error {
 func (w *work) credit(ctx context.Context, e *entity, nodes []*node, affected int64) error {
 	left := map[string]bool{}
 	if affected != int64(len(nodes)) {
-		s := w.e.d.dialect.statement("SELECT ").list("", e.key).add(" FROM ", e.from, " WHERE ").in("", e.key, nodeKeys(nodes))
+		s := w.d.dialect.statement("SELECT ").list("", e.key).add(" FROM ", e.from, " WHERE ").in("", e.key, nodeKeys(nodes))
 		err := w.tx.run(ctx, e.whereTenant(s, "", w.tenant).call(func(values [][]byte) error {
 			left[key(cells(values)).id()] = true
 			return nil
@@ -267,16 +267,16 @@ func (w *work) removeLeaf(p *pipeline, e *entity) error {
 	t := e.owners[0]
 	keys, credit := w.c.leafParents(e)
 	lone := len(w.c.batch) == 1
-	for chunk := range slices.Chunk(keys, w.e.d.dialect.keysPerStatement) {
+	for chunk := range slices.Chunk(keys, w.d.dialect.keysPerStatement) {
 		c := change{e: e, tenant: w.tenant, where: childrenOf(t, chunk)}
-		if !lone && w.e.d.dialect.name == postgres {
+		if !lone && w.d.dialect.name == postgres {
 			c.count = t
 			c.row = func(values [][]byte) error {
 				w.count(credit[refID(t.refs, cells(values[:len(t.cols)]))], e, dsr.Delete, parseInt(values[len(t.cols)]))
 				return nil
 			}
 		}
-		cl, err := w.e.d.change(c)
+		cl, err := w.d.change(c)
 		if err != nil {
 			return err
 		}
@@ -391,7 +391,7 @@ func (e *erasure) heavy(ctx context.Context, at int) error {
 				})
 		},
 		func(en *entity) error { // rows
-			if en.leaf {
+			if c.isLeaf(en) {
 				return e.leafPages(ctx, c, en, &here)
 			}
 			return e.pages(ctx, c, en, &here, func(n *node) bool { return early(n) && isDelete(n) },
@@ -469,7 +469,7 @@ func (e *erasure) last(ctx context.Context, at int, before *closure) error {
 		}
 	}
 	c.counting = leavesIgnored
-	w := &work{e: e, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
+	w := &work{d: e.d, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
 	if err := w.all(ctx); err != nil {
 		return err
 	}
@@ -552,6 +552,11 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkp
 	outer := c.s
 	c.s, c.lock = tx, true
 	defer func() { c.s, c.lock = outer, false }()
+	if len(e.job.Held.Subjects) > 0 {
+		if c.held, err = e.m.heldRows(ctx, tx, e.job.Held, c.tenant); err != nil {
+			return err
+		}
+	}
 	present := map[string]bool{}
 	var calls []*call
 	for chunk := range slices.Chunk(page, e.d.dialect.keysPerStatement) {
@@ -595,7 +600,7 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkp
 	if len(nodes) == 0 {
 		return nil
 	}
-	w := &work{e: e, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
+	w := &work{d: e.d, c: c, tx: tx, tenant: c.tenant, matcher: e.matcherOf(c.tenant)}
 	if err := fn(ctx, w, nodes); err != nil {
 		return err
 	}
@@ -646,7 +651,15 @@ func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here *ch
 		return 0, err
 	}
 	defer tx.rollback()
-	w := &work{e: e, c: c, tx: tx, tenant: c.tenant}
+	if len(e.job.Held.Subjects) > 0 {
+		if c.held, err = e.m.heldRows(ctx, tx, e.job.Held, c.tenant); err != nil {
+			return 0, err
+		}
+		if parents = en.owners[0].notHeld(c.held, parents); len(parents) == 0 {
+			return 0, nil
+		}
+	}
+	w := &work{d: e.d, c: c, tx: tx, tenant: c.tenant}
 	ch := change{e: en, tenant: c.tenant, where: childrenOf(en.owners[0], parents)}
 	if !en.keyless {
 		ch.limit = size

@@ -1,0 +1,277 @@
+package sqldb
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
+)
+
+// chunkResult is what a chunk did.
+type chunkResult struct {
+	tallies []connectors.Tally
+	changed bool // there was a transaction
+	took    time.Duration
+}
+
+// chunkTx is one chunk's transaction.
+type chunkTx struct {
+	s      *sweep
+	tx     transaction
+	held   map[*entity]map[string]bool
+	counts map[tallyKey]int64
+	xid    string
+}
+
+// chunk works one chunk. ready makes its intent durable; it is called before the commit and not at all when nothing
+// changes.
+func (s *sweep) chunk(ctx context.Context, c *chunk, ready func(*sweepIntent) error) (chunkResult, error) {
+	began := time.Now()
+	tx, err := s.d.begin(ctx)
+	if err != nil {
+		return chunkResult{}, err
+	}
+	defer tx.rollback()
+	w := &chunkTx{s: s, tx: tx, counts: map[tallyKey]int64{}}
+	keys := make([]key, len(c.rows))
+	for i, r := range c.rows {
+		keys[i] = r[len(r)-len(s.u.e.key):]
+	}
+	probe, err := w.all(ctx, keys)
+	if err != nil {
+		return chunkResult{}, err
+	}
+	out := chunkResult{tallies: w.tallies()}
+	if probe == nil {
+		return out, tx.commit(ctx)
+	}
+	if err := ready(&sweepIntent{Tallies: out.tallies, XID: w.xid, Probe: spoolKey(probe)}); err != nil {
+		return chunkResult{}, err
+	}
+	if err := tx.commit(ctx); err != nil {
+		return chunkResult{}, &uncertainError{err}
+	}
+	out.changed, out.took = true, time.Since(began)
+	return out, nil
+}
+
+func (w *chunkTx) count(e *entity, m dsr.Method, n int64) {
+	if n > 0 {
+		w.counts[tallyKey{entity: e.Name, method: m}] += n
+	}
+}
+
+func (w *chunkTx) tallies() []connectors.Tally {
+	var out []connectors.Tally
+	for k, n := range w.counts {
+		out = append(out, connectors.Tally{Entity: k.entity, Method: k.method, Rows: n})
+	}
+	slices.SortFunc(out, func(a, b connectors.Tally) int {
+		return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Method, b.Method))
+	})
+	return out
+}
+
+// all changes the rows that are still due and free. It returns the key of a row that changes, nil when none does.
+func (w *chunkTx) all(ctx context.Context, keys []key) (key, error) {
+	s := w.s
+	order := func(a, b key) int { return compareKeys(&node{e: s.u.e, cells: a}, &node{e: s.u.e, cells: b}) }
+	if !slices.IsSortedFunc(keys, order) {
+		slices.SortFunc(keys, order)
+	}
+	rows, err := s.u.rows(ctx, w.tx, keys, nil, true)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	if len(s.job.Held.Subjects) > 0 { // after the lock, so that it is what holds when they go
+		if w.held, err = s.m.heldRows(ctx, w.tx, s.job.Held, everyTenant); err != nil {
+			return nil, err
+		}
+		held := w.held[s.u.e]
+		rows = slices.DeleteFunc(rows, func(r sweptRow) bool { return held[key(r.cells[:len(s.u.e.key)]).id()] })
+	}
+	var probe key
+	for tenant, part := range groupByTenant(rows) {
+		var changed key
+		switch {
+		case len(s.u.masks) > 0:
+			changed, err = w.mask(ctx, tenant, part)
+		case s.simple:
+			changed, err = w.remove(ctx, tenant, part)
+		default:
+			changed, err = w.family(ctx, tenant, part)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if probe == nil {
+			probe = changed
+		}
+	}
+	if probe != nil && w.xid == "" && s.d.dialect.name == postgres {
+		err = w.tx.run(ctx, w.number())
+	}
+	return probe, err
+}
+
+// number asks for the transaction's own number.
+func (w *chunkTx) number() *call {
+	return &call{text: "SELECT pg_current_xact_id()::text", row: func(values [][]byte) error {
+		w.xid = string(values[0])
+		return nil
+	}}
+}
+
+// sweptRow is a locked row: its loaded columns, as a closure reads them, and its tenant.
+type sweptRow struct {
+	cells  []cell // marks included
+	tenant string
+}
+
+func groupByTenant(rows []sweptRow) map[string][]sweptRow {
+	out := map[string][]sweptRow{}
+	for _, r := range rows {
+		out[r.tenant] = append(out[r.tenant], r)
+	}
+	return out
+}
+
+// rows reads those of the keys' rows that are due and free, in the order of their keys; locked they stay so until the
+// transaction ends.
+func (u *sweepRule) rows(ctx context.Context, s session, keys []key, held map[*entity]map[string]bool, lock bool) ([]sweptRow, error) {
+	d, e := u.m.d, u.e
+	var rows []sweptRow
+	var calls []*call
+	c := &closure{m: u.m, marks: u.marks}
+	for part := range slices.Chunk(keys, statementKeys(d, e, keys)) {
+		q := c.columns(d.dialect.statement("SELECT "), e)
+		if e.tenant != nil {
+			q.add(", ", e.tenant.quoted)
+		}
+		q.add(" FROM ", e.from, " WHERE ").in("", e.key, part).add(" AND ")
+		u.free(q).add(" ORDER BY ").names("", e.key).add(d.dialect.forUpdate(lock))
+		calls = append(calls, q.call(func(values [][]byte) error {
+			r := sweptRow{tenant: everyTenant}
+			if e.tenant != nil {
+				r.tenant = string(values[len(values)-1])
+				values = values[:len(values)-1]
+			}
+			if r.cells = cells(values); !held[e][key(r.cells[:len(e.key)]).id()] {
+				rows = append(rows, r)
+			}
+			return nil
+		}))
+	}
+	return rows, s.run(ctx, calls...)
+}
+
+// statementKeys is how many keys go into one statement: all where they are few runs of whole numbers.
+func statementKeys(d *DB, e *entity, keys []key) int {
+	if len(e.key) == 1 && len(runsOf(e.key[0], keys)) > 0 && len(runsOf(e.key[0], keys)) <= d.dialect.keysPerStatement/2 {
+		return len(keys)
+	}
+	return d.dialect.keysPerStatement
+}
+
+// remove deletes rows and their children, of which nothing can keep them.
+func (w *chunkTx) remove(ctx context.Context, tenant string, rows []sweptRow) (key, error) {
+	e, d := w.s.u.e, w.s.d
+	keys := make([]key, len(rows))
+	for i, r := range rows {
+		keys[i] = r.cells[:len(e.key)]
+	}
+	var calls []*call
+	var counted []func()
+	add := func(of *entity, where keyed) error {
+		cl, err := d.change(change{e: of, tenant: tenant, where: where})
+		if err != nil {
+			return err
+		}
+		calls = append(calls, cl)
+		counted = append(counted, func() { w.count(of, dsr.Delete, cl.affected) })
+		return nil
+	}
+	for _, t := range e.children {
+		parents := keys
+		if !slices.Equal(t.refs, e.key) {
+			parents = parents[:0:0]
+			for _, r := range rows {
+				if k := (&node{cells: r.cells}).at(t.parentPos); k.complete() {
+					parents = append(parents, k)
+				}
+			}
+		}
+		if len(parents) == 0 {
+			continue
+		}
+		for part := range slices.Chunk(parents, statementKeys(d, e, parents)) {
+			if err := add(t.child, childrenOf(t, part)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for part := range slices.Chunk(keys, statementKeys(d, e, keys)) {
+		if err := add(e, keysOf(e, part)); err != nil {
+			return nil, err
+		}
+	}
+	if d.dialect.name == postgres && w.xid == "" {
+		calls = append(calls, w.number())
+	}
+	if err := w.tx.run(ctx, calls...); err != nil {
+		return nil, err
+	}
+	for _, fn := range counted {
+		fn()
+	}
+	return keys[0], nil
+}
+
+// mask pseudonymises rows.
+func (w *chunkTx) mask(ctx context.Context, tenant string, rows []sweptRow) (key, error) {
+	e := w.s.u.e
+	specs := map[string]mask.Spec{}
+	for _, k := range w.s.u.masks {
+		specs[k.col.Name] = k.spec
+	}
+	list := make([]masked, len(rows))
+	for i, r := range rows {
+		list[i] = masked{n: &node{e: e, cells: r.cells[:len(e.load)]}, masks: []map[string]mask.Spec{specs}}
+	}
+	calls, err := w.s.d.updates(ctx, w.tx, e, list, tenant, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.tx.run(ctx, calls...); err != nil {
+		return nil, err
+	}
+	w.count(e, dsr.Mask, int64(len(rows)))
+	return rows[0].cells[:len(e.key)], nil
+}
+
+// family deletes rows with what they own. Rows that something keeps stay, and everything of theirs.
+func (w *chunkTx) family(ctx context.Context, tenant string, rows []sweptRow) (key, error) {
+	f := &familyOf{u: w.s.u, s: w.tx, lock: true, held: w.held, tenant: tenant}
+	if err := f.decide(ctx, rows); err != nil {
+		return nil, err
+	}
+	w.count(w.s.u.e, dsr.Blocked, f.blocked)
+	if len(f.going) == 0 {
+		return nil, nil
+	}
+	do := &work{d: w.s.d, c: f.c, tx: w.tx, tenant: tenant}
+	if err := do.all(ctx); err != nil {
+		return nil, err
+	}
+	for k, n := range do.counts {
+		w.counts[tallyKey{entity: k.entity, method: k.method}] += n
+	}
+	if do.xid != "" {
+		w.xid = do.xid
+	}
+	return f.going[0].cells[:len(w.s.u.e.key)], nil
+}

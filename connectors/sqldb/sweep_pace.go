@@ -1,0 +1,215 @@
+package sqldb
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+)
+
+// Codes of a [connectors.Pause].
+const (
+	pauseDuty      = "duty"
+	pauseLag       = "lag"
+	pauseSessions  = "sessions"
+	pauseLockWaits = "lock-waits"
+)
+
+const (
+	lookEvery = 200 * time.Millisecond // at the server's load
+	stopEvery = 100 * time.Millisecond // in a pause
+)
+
+// pacer decides whether the next chunk may start. Between chunks that is asked with others still under way; a pause
+// waits for them first.
+type pacer struct {
+	s       *sweep
+	waited  map[string]time.Duration
+	resting time.Time // end of the last rest of the duty cycle
+	looked  time.Time
+	wal     walSamples
+}
+
+func newPacer(s *sweep) pacer { return pacer{s: s, waited: map[string]time.Duration{}} }
+
+// pauses are what was waited, by why.
+func (p *pacer) pauses() []connectors.Pause {
+	var out []connectors.Pause
+	for _, why := range []string{pauseDuty, pauseLag, pauseLockWaits, pauseSessions} {
+		if took := p.waited[why]; took > 0 {
+			out = append(out, connectors.Pause{Why: why, Took: took})
+		}
+	}
+	return out
+}
+
+// before returns ErrYield when the slice is over, or that the chunks under way must end first so that it can pause.
+func (p *pacer) before(ctx context.Context, busy int) (wait bool, err error) {
+	if err := p.over(); err != nil {
+		return false, err
+	}
+	pace := p.s.job.Pace
+	if pace.Duty > 0 && pace.Duty < 1 {
+		now := time.Now()
+		if p.resting.IsZero() {
+			p.resting = now
+		} else if rest := time.Duration(float64(now.Sub(p.resting)) * (1 - pace.Duty) / pace.Duty); p.s.moved && rest > 0 {
+			if busy > 0 {
+				return true, nil
+			}
+			err := p.sleep(ctx, rest, pauseDuty)
+			p.resting = time.Now()
+			if err != nil {
+				return false, err
+			}
+		}
+	}
+	if pace.Lag == 0 && pace.Sessions == 0 && pace.LockWaits == 0 || time.Since(p.looked) < lookEvery {
+		return false, nil
+	}
+	for {
+		why, err := p.look(ctx, busy)
+		if err != nil || why == "" {
+			p.looked = time.Now()
+			return false, err
+		}
+		if busy > 0 {
+			return true, nil
+		}
+		if err := p.sleep(ctx, lookEvery, why); err != nil {
+			return false, err
+		}
+		p.resting = time.Now()
+	}
+}
+
+// over reports the end of the slice.
+func (p *pacer) over() error {
+	j := &p.s.job
+	if j.Pace.Stop != nil && j.Pace.Stop() || p.s.moved && !j.Deadline.IsZero() && !p.s.d.now().Before(j.Deadline) {
+		return connectors.ErrYield
+	}
+	return nil
+}
+
+// sleep pauses, and ends early with the slice.
+func (p *pacer) sleep(ctx context.Context, rest time.Duration, why string) error {
+	began := time.Now()
+	defer func() { p.waited[why] += time.Since(began) }()
+	for left := rest; left > 0; left = rest - time.Since(began) {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(min(left, stopEvery)):
+		}
+		if p.s.job.Pace.Stop != nil && p.s.job.Pace.Stop() {
+			return connectors.ErrYield
+		}
+		if d := p.s.job.Deadline; !d.IsZero() && !p.s.d.now().Before(d) {
+			return connectors.ErrYield
+		}
+	}
+	return nil
+}
+
+// look returns what hurts, empty when nothing does. What the database user may not see does not hurt.
+func (p *pacer) look(ctx context.Context, busy int) (string, error) {
+	pace := p.s.job.Pace
+	if p.s.d.dialect.name == sqlite {
+		return "", nil
+	}
+	r, release, err := p.s.d.reader(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	if pace.Lag > 0 {
+		lag, err := p.lag(ctx, r)
+		if err != nil || lag > pace.Lag {
+			return pauseLag, err
+		}
+	}
+	for _, c := range []struct {
+		why, text string
+		limit     int
+		ours      int
+	}{
+		{pauseLockWaits, p.s.d.dialect.lockWaits(), pace.LockWaits, 0},
+		{pauseSessions, p.s.d.dialect.sessions(), pace.Sessions, busy},
+	} {
+		if c.limit == 0 {
+			continue
+		}
+		var n int64
+		if err := r.run(ctx, &call{text: c.text, row: func(v [][]byte) error { n = parseInt(v[0]); return nil }}); err != nil {
+			return "", err
+		}
+		if n-int64(c.ours) > int64(c.limit) {
+			return c.why, nil
+		}
+	}
+	return "", nil
+}
+
+// sessions counts the sessions that are at work, but for the one that asks.
+func (d *dialect) sessions() string {
+	if d.name == postgres {
+		return `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() AND pid <> pg_backend_pid()`
+	}
+	return `SELECT count(*) FROM information_schema.processlist
+WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID') AND db = DATABASE() AND id <> CONNECTION_ID()`
+}
+
+// lockWaits counts the sessions that wait for a lock.
+func (d *dialect) lockWaits() string {
+	if d.name == postgres {
+		return `SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted`
+	}
+	return `SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'`
+}
+
+// lag is how far the replica that is furthest behind lags.
+func (p *pacer) lag(ctx context.Context, r session) (time.Duration, error) {
+	if p.s.d.dialect.name != postgres {
+		return 0, nil
+	}
+	var lag time.Duration
+	err := r.run(ctx, &call{text: `SELECT (pg_current_wal_lsn() - '0/0')::text, (min(replay_lsn) - '0/0')::text,
+  coalesce(extract(epoch FROM max(replay_lag)), 0)::text FROM pg_stat_replication`, row: func(v [][]byte) error {
+		if v[1] == nil { // no replica, or the user may not see it
+			return nil
+		}
+		told, _ := strconv.ParseFloat(string(v[2]), 64)
+		lag = p.wal.lag(time.Now(), parseInt(v[0]), parseInt(v[1]), time.Duration(told*float64(time.Second)))
+		return nil
+	}})
+	return lag, err
+}
+
+// walSamples remembers where the write-ahead log stood when. A replica that replays nothing reports no lag of its own:
+// it lags since the log was where the replica is.
+type walSamples struct {
+	at  []time.Time
+	lsn []int64
+}
+
+// lag takes a sample of the log's end and returns how old the place is that a replica has replayed; told is what the
+// server says of it, which counts for places before the first sample.
+func (w *walSamples) lag(now time.Time, end, replayed int64, told time.Duration) time.Duration {
+	if n := len(w.lsn); n == 0 || w.lsn[n-1] < end {
+		w.at, w.lsn = append(w.at, now), append(w.lsn, end)
+	} else {
+		w.at[n-1] = now // nothing was written since
+	}
+	for len(w.lsn) > 1 && w.lsn[1] <= replayed { // keep the last sample that was replayed
+		w.at, w.lsn = w.at[1:], w.lsn[1:]
+	}
+	switch {
+	case replayed >= end:
+		return 0
+	case replayed >= w.lsn[0]:
+		return now.Sub(w.at[0])
+	}
+	return max(told, now.Sub(w.at[0]))
+}

@@ -1,0 +1,229 @@
+package sqldb
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/retention"
+)
+
+// A starting point is compared with a constant and never the other way about: "column < cut-off" is what an index on the
+// column serves. Columns without a zone are read in the controller's. Text must begin with an ISO 8601 date, whole
+// numbers are seconds since 1970; what looks like neither is never due.
+
+// starts is a starting point with the cut-off before which a row's period has ended.
+type starts struct {
+	e      *entity
+	before time.Time
+	zone   *time.Location
+	field  *column // nil when only related rows count
+	null   retention.NullStart
+	other  *column
+	latest []related
+}
+
+// related is a column of rows that the row owns, through one or more references: path leads from them to the row.
+type related struct {
+	path []*tie
+	col  *column
+}
+
+// newStarts reads a rule's starting point. It refuses what cannot be compared.
+func (m *model) newStarts(e *entity, r connectors.Rule, before time.Time, zone *time.Location) (starts, error) {
+	if zone == nil {
+		zone = before.Location()
+	}
+	u := starts{e: e, before: before, zone: zone, null: r.Start.Null}
+	var err error
+	if r.Start.Field != "" {
+		if u.field, err = e.startColumn(r.Start.Field); err != nil {
+			return u, err
+		}
+	} else if len(r.Start.Latest) == 0 {
+		return u, wrongMap(e.Name, "", "the rule's start is not a column", "Rows of a database have neither object age nor event time.")
+	}
+	if u.null == retention.NullOther {
+		if u.other, err = e.startColumn(r.Start.NullField); err != nil {
+			return u, err
+		}
+	}
+	for _, l := range r.Start.Latest {
+		child := m.byName[l.Entity]
+		if child == nil {
+			return u, wrongMap(e.Name, "", "the rule's start is in an entity that is not in this system", "")
+		}
+		rel := related{path: ownedPath(child, e)}
+		if rel.path == nil {
+			return u, wrongMap(e.Name, "", fmt.Sprintf("the rule's start is in %s, whose rows it does not own", child.Name), "Declare owned_by.")
+		}
+		if rel.col, err = child.startColumn(l.Field); err != nil {
+			return u, err
+		}
+		u.latest = append(u.latest, rel)
+	}
+	return u, nil
+}
+
+// startColumn returns a column that can be compared with a cut-off.
+func (e *entity) startColumn(name string) (*column, error) {
+	c := e.columns[name]
+	if c == nil {
+		return nil, wrongMap(e.Name, name, "a rule starts at a column that the table does not have", "")
+	}
+	if !startClass(c.class) {
+		return nil, wrongMap(e.Name, name, fmt.Sprintf("a rule cannot start at a column of type %s", c.Type),
+			"Start at a date, a time, ISO 8601 text or whole seconds since 1970.")
+	}
+	return c, nil
+}
+
+func startClass(c connectors.ColumnClass) bool {
+	switch c {
+	case connectors.ClassDate, connectors.ClassTime, connectors.ClassText, connectors.ClassInteger:
+		return true
+	}
+	return false
+}
+
+// ownedPath returns the shortest chain of owning references from child up to parent, nil when there is none.
+func ownedPath(child, parent *entity) []*tie {
+	paths := [][]*tie{nil}
+	seen := map[*entity]bool{}
+	for len(paths) > 0 {
+		path := paths[0]
+		paths = paths[1:]
+		at := child
+		if len(path) > 0 {
+			at = path[len(path)-1].parent
+		}
+		if at == parent && len(path) > 0 {
+			return path
+		}
+		if seen[at] {
+			continue
+		}
+		seen[at] = true
+		for _, t := range at.owners {
+			paths = append(paths, append(slices.Clone(path), t))
+		}
+	}
+	return nil
+}
+
+// earlier appends that a column lies before the cut-off.
+func (u *starts) earlier(s *statement, alias string, c *column) {
+	local := u.before.In(u.zone)
+	day := local.Format(time.DateOnly)
+	name := alias + c.quoted
+	less := func(v string) *statement { return s.add(name, " < ").value(c, cell{v, true}) }
+	unix := strconv.FormatInt(u.before.Unix(), 10)
+	switch {
+	case c.class == connectors.ClassInteger: // zero is how many programs write that there is no time yet
+		less(unix).add(" AND ", name, " > 0")
+	case c.sqlite && c.class != connectors.ClassText: // SQLite keeps text or numbers in a column of any type
+		less(day).add(" AND CASE typeof(", name, ") WHEN 'text' THEN ")
+		u.iso(s, name, func(v string) { s.add(name, " < ").arg(v) })
+		s.add(" WHEN 'integer' THEN ", name, " > 0 AND ", name, " < ").arg(u.before.Unix()).add(" ELSE 0 END")
+	case c.class == connectors.ClassText:
+		less(day).add(" AND ")
+		u.iso(s, name, func(v string) { less(v) })
+	case s.d.name == mariadb:
+		v := day
+		if c.class == connectors.ClassTime {
+			v = local.Format(time.DateTime)
+			if strings.HasPrefix(c.Type, "timestamp") { // the session's zone is UTC
+				v = u.before.UTC().Format(time.DateTime)
+			}
+		}
+		less(v).add(" AND ", name, " > '0000-00-00'")
+	default: // a type without a zone takes the local time and leaves the offset
+		less(local.Format("2006-01-02 15:04:05-07:00"))
+	}
+}
+
+// iso appends that text is an ISO 8601 date or time which is early enough, given that its day is. One that names a zone
+// waits until its day is over in every zone.
+func (u *starts) iso(s *statement, name string, less func(v string)) {
+	s.add("(", name, " LIKE '____-__-__%' AND (", name, " NOT LIKE '%Z' AND ", name, " NOT LIKE '%:%+__%' AND ",
+		name, " NOT LIKE '%:%-__%' OR ")
+	less(u.before.In(u.zone).AddDate(0, 0, -2).Format(time.DateOnly))
+	s.add("))")
+}
+
+// ended appends that a row's period has ended.
+func (u *starts) ended(s *statement) {
+	s.add("(")
+	if len(u.latest) > 0 {
+		for _, r := range u.latest {
+			s.add("NOT EXISTS (")
+			u.rowsOf(s, r)
+			s.add(" AND CASE WHEN ")
+			u.earlier(s, "r0.", r.col)
+			s.add(" THEN 0 ELSE 1 END = 1) AND ")
+		}
+		s.add("(")
+	}
+	if u.field != nil {
+		u.earlier(s, "", u.field)
+	}
+	if u.mayBeNull() {
+		if u.field != nil {
+			s.add(" OR ", u.field.quoted, " IS NULL AND (")
+		} else {
+			s.add("(")
+		}
+		switch {
+		case u.null == retention.NullDue:
+			s.add("1 = 1")
+		case u.null == retention.NullOther:
+			u.earlier(s, "", u.other)
+		default:
+			s.add("1 = 0")
+		}
+		for _, r := range u.latest {
+			s.add(" OR EXISTS (")
+			u.rowsOf(s, r)
+			s.add(")")
+		}
+		s.add(")")
+	}
+	if len(u.latest) > 0 {
+		s.add(")")
+	}
+	s.add(")")
+}
+
+// mayBeNull reports whether a row can be due whose own column is NULL, or that has none.
+func (u *starts) mayBeNull() bool {
+	return u.field == nil || len(u.latest) > 0 || u.null == retention.NullDue || u.null == retention.NullOther
+}
+
+// rowsOf appends the query of a row's related rows, without its end.
+func (u *starts) rowsOf(s *statement, r related) {
+	s.add("SELECT 1 FROM ", r.path[0].child.from, " AS r0")
+	for i, t := range r.path[1:] {
+		s.add(" JOIN ", t.child.from, " AS r", strconv.Itoa(i+1), " ON ")
+		s.joined(r.path[i], fmt.Sprintf("r%d.", i), fmt.Sprintf("r%d.", i+1))
+	}
+	last := len(r.path) - 1
+	s.add(" WHERE ").joined(r.path[last], fmt.Sprintf("r%d.", last), u.e.from+".")
+}
+
+// joined appends that a child's reference is a parent's.
+func (s *statement) joined(t *tie, child, parent string) *statement {
+	for i := range t.cols {
+		if i > 0 {
+			s.add(" AND ")
+		}
+		s.add(child, t.cols[i].quoted, " = ", parent, t.refs[i].quoted)
+	}
+	t.whereTie(s, child)
+	if t.child.tenant != nil && t.parent.tenant != nil {
+		s.add(" AND ", child, t.child.tenant.quoted, " = ", parent, t.parent.tenant.quoted)
+	}
+	return s
+}
