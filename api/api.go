@@ -16,7 +16,7 @@ import (
 
 // Config is what the API is made of. Engine, Guard and Idempotency are required.
 type Config struct {
-	Engine      engine.UseCases
+	Engine      UseCases
 	Guard       *auth.Guard
 	Idempotency IdempotencyStore
 	Logger      *slog.Logger     // nil is slog.Default()
@@ -26,6 +26,12 @@ type Config struct {
 	TrustedProxies []string
 	// MaxBody is the largest request body in bytes; 0 is 256 KiB.
 	MaxBody int64
+}
+
+// UseCases is what the API asks of the engine.
+type UseCases interface {
+	engine.UseCases
+	engine.Retention
 }
 
 // New returns the handler of everything under /v1. Health, readiness and metrics are the application's own.

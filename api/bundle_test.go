@@ -24,6 +24,9 @@ import (
 
 const (
 	requestID = "req_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	sweepID   = "swp_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	holdID    = "hold_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	ruleName  = "shop.orders.accounting"
 	canary    = "canary-7f3a@leak.example.com"
 )
 
@@ -184,6 +187,7 @@ func (m *idempotencyMemory) PurgeIdempotency(context.Context, time.Time) error {
 // engineDouble answers every use case; err, when set, is the answer to all of them.
 type engineDouble struct {
 	engine.UseCases // nil: a call of what is not below is a panic
+	engine.Retention
 
 	mu    sync.Mutex
 	err   error

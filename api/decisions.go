@@ -8,10 +8,9 @@ import (
 )
 
 // decide runs one decision on the version that the caller saw.
-func decide(
-	ctx context.Context, ifMatch *string,
-	do func(ctx context.Context, a dsr.Actor, version int64) (*dsr.Request, error),
-) (*dsr.Request, error) {
+func decide[T any](
+	ctx context.Context, ifMatch *string, do func(ctx context.Context, a dsr.Actor, version int64) (*T, error),
+) (*T, error) {
 	version, err := seen(ifMatch)
 	if err != nil {
 		return nil, err

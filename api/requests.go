@@ -35,7 +35,7 @@ func (s *server) FileRequest(ctx context.Context, in gen.FileRequestRequestObjec
 	}
 	return gen.FileRequest202JSONResponse{
 		Body:    fromRequest(r),
-		Headers: gen.FileRequest202ResponseHeaders{Location: ptr(locationOf(r)), ETag: ptr(etag(r))},
+		Headers: gen.FileRequest202ResponseHeaders{Location: ptr(locationOf(r)), ETag: ptr(etag(r.Version))},
 	}, nil
 }
 
@@ -113,7 +113,7 @@ func limit(p *int) int {
 	return *p
 }
 
-func etag(r *dsr.Request) string { return `"` + strconv.FormatInt(r.Version, 10) + `"` }
+func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
 func locationOf(r *dsr.Request) string { return "/v1/requests/" + r.ID }
 
@@ -121,24 +121,24 @@ func locationOf(r *dsr.Request) string { return "/v1/requests/" + r.ID }
 func seen(ifMatch *string) (int64, error) {
 	if ifMatch == nil {
 		return 0, &dsr.Error{
-			Code: CodePrecondition, Field: "If-Match", Msg: "is missing", Hint: "send the ETag of the request as you saw it",
+			Code: CodePrecondition, Field: "If-Match", Msg: "is missing", Hint: "send the ETag as you saw it",
 		}
 	}
 	v, err := strconv.ParseInt(strings.Trim(*ifMatch, `"`), 10, 64)
 	if err != nil {
-		return 0, malformed("If-Match", "must be an ETag of the request")
+		return 0, malformed("If-Match", "must be an ETag")
 	}
 	return v, nil
 }
 
 func asIs(r *dsr.Request) gen.RequestJSONResponse {
-	return gen.RequestJSONResponse{Body: fromRequest(r), Headers: gen.RequestResponseHeaders{ETag: ptr(etag(r))}}
+	return gen.RequestJSONResponse{Body: fromRequest(r), Headers: gen.RequestResponseHeaders{ETag: ptr(etag(r.Version))}}
 }
 
 func underWay(r *dsr.Request) gen.RequestUnderWayJSONResponse {
 	return gen.RequestUnderWayJSONResponse{
 		Body:    fromRequest(r),
-		Headers: gen.RequestUnderWayResponseHeaders{ETag: ptr(etag(r)), Location: ptr(locationOf(r))},
+		Headers: gen.RequestUnderWayResponseHeaders{ETag: ptr(etag(r.Version)), Location: ptr(locationOf(r))},
 	}
 }
 

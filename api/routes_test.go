@@ -35,6 +35,22 @@ func goodCall(operation string) (body string, header []string) {
 		body = `{"reason":"clarification"}`
 	case "completeTask":
 		body = `{"records":3}`
+	case "approveRule":
+		body = `{"hash":"abc123"}`
+	case "startSweep":
+		body = `{"now":true}`
+	case "stopSweeps":
+		body = `{"reason":"incident"}`
+	case "simulateRetention":
+		body = `{"map":"version: 1"}`
+	case "approveSweep":
+		body = `{"due":41200}`
+	case "placeHold":
+		body = `{"kind":"legal","identifiers":[{"name":"email","value":"` + canary + `"}],"reference":"CASE-17/4","review":"2027-01-31"}`
+	case "searchHolds":
+		body = `{"identifier":{"name":"email","value":"` + canary + `"}}`
+	case "reviewHold":
+		body = `{"review":"2027-01-31"}`
 	case "createApiKey":
 		body = `{"principal":"new-person","type":"person","roles":["portal"]}`
 	}
@@ -66,7 +82,8 @@ func operations(t testing.TB) map[string]operation {
 			id := lowerFirst(op.OperationID)
 			require.Contains(t, table, id)
 			path := strings.NewReplacer("{id}", requestID, "{system}", "paper", "{name}", "shop", "{key}",
-				strings.Repeat("a", 16), "{token}", "one-time-link-0123456789").Replace(path)
+				strings.Repeat("a", 16), "{token}", "one-time-link-0123456789", "{rule}", ruleName, "{sweep}", sweepID,
+				"{hold}", holdID).Replace(path)
 			out[id] = operation{method, path, table[id]}
 		}
 	}

@@ -105,11 +105,7 @@ func fromTask(t *dsr.Task) gen.Task {
 		out.NotBefore = &t.NotBefore
 	}
 	if r := t.Receipt; r != nil {
-		out.Receipt = &gen.Receipt{Residue: r.Residue, Lines: each(r.Lines, func(l dsr.ReceiptLine) gen.ReceiptLine {
-			return gen.ReceiptLine{
-				Entity: l.Entity, Method: gen.Method(l.Method), Count: l.Count, ResolvedAfterInterruption: opt(l.Resolved),
-			}
-		})}
+		out.Receipt = &gen.Receipt{Residue: r.Residue, Lines: each(r.Lines, fromReceiptLine)}
 		if !r.Started.IsZero() {
 			out.Receipt.StartedAt = &r.Started
 		}
@@ -127,6 +123,12 @@ func fromTask(t *dsr.Task) gen.Task {
 		}))
 	}
 	return out
+}
+
+func fromReceiptLine(l dsr.ReceiptLine) gen.ReceiptLine {
+	return gen.ReceiptLine{
+		Entity: l.Entity, Method: gen.Method(l.Method), Count: l.Count, ResolvedAfterInterruption: opt(l.Resolved),
+	}
 }
 
 func fromEvent(e dsr.Event) gen.Event {

@@ -91,8 +91,11 @@ func Check(resp *http.Response) error {
 }
 
 // ETag is what If-Match wants for a Request as it was read.
-func (r *Request) ETag() *string {
-	tag := fmt.Sprintf("%q", fmt.Sprint(r.Version))
+func (r *Request) ETag() *string { return ETag(r.Version) }
+
+// ETag is what If-Match wants for a version of a Request, Hold or Sweep.
+func ETag(version int64) *string {
+	tag := fmt.Sprintf("%q", fmt.Sprint(version))
 	return &tag
 }
 

@@ -18,6 +18,30 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for Action.
+const (
+	ActionDelete       Action = "delete"
+	ActionExpire       Action = "expire"
+	ActionNext         Action = "next"
+	ActionPseudonymise Action = "pseudonymise"
+)
+
+// Valid indicates whether the value is a known member of the Action enum.
+func (e Action) Valid() bool {
+	switch e {
+	case ActionDelete:
+		return true
+	case ActionExpire:
+		return true
+	case ActionNext:
+		return true
+	case ActionPseudonymise:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Cause.
 const (
 	CauseArchived   Cause = "archived"
@@ -90,6 +114,24 @@ func (e Ground) Valid() bool {
 	case GroundE:
 		return true
 	case GroundF:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HoldKind.
+const (
+	HoldKindLegal       HoldKind = "legal"
+	HoldKindRestriction HoldKind = "restriction"
+)
+
+// Valid indicates whether the value is a known member of the HoldKind enum.
+func (e HoldKind) Valid() bool {
+	switch e {
+	case HoldKindLegal:
+		return true
+	case HoldKindRestriction:
 		return true
 	default:
 		return false
@@ -270,6 +312,72 @@ func (e Role) Valid() bool {
 	}
 }
 
+// Defines values for RuleDifferenceChange.
+const (
+	RuleDifferenceChangeAdded   RuleDifferenceChange = "added"
+	RuleDifferenceChangeChanged RuleDifferenceChange = "changed"
+	RuleDifferenceChangeRemoved RuleDifferenceChange = "removed"
+	RuleDifferenceChangeSame    RuleDifferenceChange = "same"
+)
+
+// Valid indicates whether the value is a known member of the RuleDifferenceChange enum.
+func (e RuleDifferenceChange) Valid() bool {
+	switch e {
+	case RuleDifferenceChangeAdded:
+		return true
+	case RuleDifferenceChangeChanged:
+		return true
+	case RuleDifferenceChangeRemoved:
+		return true
+	case RuleDifferenceChangeSame:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RuleStartIfNull.
+const (
+	RuleStartIfNullDue   RuleStartIfNull = "due"
+	RuleStartIfNullField RuleStartIfNull = "field"
+	RuleStartIfNullKeep  RuleStartIfNull = "keep"
+)
+
+// Valid indicates whether the value is a known member of the RuleStartIfNull enum.
+func (e RuleStartIfNull) Valid() bool {
+	switch e {
+	case RuleStartIfNullDue:
+		return true
+	case RuleStartIfNullField:
+		return true
+	case RuleStartIfNullKeep:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RuleStartKind.
+const (
+	RuleStartKindEventTime RuleStartKind = "event_time"
+	RuleStartKindField     RuleStartKind = "field"
+	RuleStartKindObjectAge RuleStartKind = "object_age"
+)
+
+// Valid indicates whether the value is a known member of the RuleStartKind enum.
+func (e RuleStartKind) Valid() bool {
+	switch e {
+	case RuleStartKindEventTime:
+		return true
+	case RuleStartKindField:
+		return true
+	case RuleStartKindObjectAge:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for State.
 const (
 	StateAwaitingIdentity        State = "awaiting_identity"
@@ -321,6 +429,36 @@ func (e State) Valid() bool {
 	}
 }
 
+// Defines values for SweepState.
+const (
+	SweepStateDone    SweepState = "done"
+	SweepStateEnded   SweepState = "ended"
+	SweepStateFailed  SweepState = "failed"
+	SweepStatePaused  SweepState = "paused"
+	SweepStateRunning SweepState = "running"
+	SweepStateStopped SweepState = "stopped"
+)
+
+// Valid indicates whether the value is a known member of the SweepState enum.
+func (e SweepState) Valid() bool {
+	switch e {
+	case SweepStateDone:
+		return true
+	case SweepStateEnded:
+		return true
+	case SweepStateFailed:
+		return true
+	case SweepStatePaused:
+		return true
+	case SweepStateRunning:
+		return true
+	case SweepStateStopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TaskState.
 const (
 	TaskStateCancelled TaskState = "cancelled"
@@ -347,6 +485,9 @@ func (e TaskState) Valid() bool {
 		return false
 	}
 }
+
+// Action What a rule does with what is due; `next` leaves it to the rules after it.
+type Action string
 
 // ApiKey defines model for ApiKey.
 type ApiKey struct {
@@ -408,6 +549,14 @@ type Clock struct {
 	Received    openapi_types.Date `json:"received"`
 }
 
+// Condition Rows whose `field` has one of `values`, is null, or is not; one of the three.
+type Condition struct {
+	Field   FieldName `json:"field"`
+	NotNull *bool     `json:"not_null,omitempty"`
+	Null    *bool     `json:"null,omitempty"`
+	Values  *[]string `json:"values,omitempty"`
+}
+
 // Copy A place that Lethe cannot reach itself.
 type Copy struct {
 	// Ends ISO 8601 period after the erasure.
@@ -429,6 +578,9 @@ type CreatedApiKey struct {
 
 // Cursor defines model for Cursor.
 type Cursor = string
+
+// EntityName defines model for EntityName.
+type EntityName = string
 
 // Event defines model for Event.
 type Event struct {
@@ -475,6 +627,9 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
+// FieldName defines model for FieldName.
+type FieldName = string
+
 // Finding defines model for Finding.
 type Finding struct {
 	Code     string  `json:"code"`
@@ -485,8 +640,86 @@ type Finding struct {
 	Severity string  `json:"severity"`
 }
 
+// Forecast defines model for Forecast.
+type Forecast struct {
+	At    time.Time      `json:"at"`
+	Rules []RuleForecast `json:"rules"`
+}
+
 // Ground The letter of Art. 17(1).
 type Ground string
+
+// Hold defines model for Hold.
+type Hold struct {
+	CreatedAt time.Time `json:"created_at"`
+	Entity    *string   `json:"entity,omitempty"`
+	Id        HoldID    `json:"id"`
+
+	// Identifiers How many of a subject's identifiers it holds by; they are not shown.
+	Identifiers int `json:"identifiers"`
+
+	// Kind A legal hold (Art. 17(3)(e)) or a restriction (Art. 18).
+	Kind      HoldKind   `json:"kind"`
+	LiftedAt  *time.Time `json:"lifted_at,omitempty"`
+	LiftedBy  *string    `json:"lifted_by,omitempty"`
+	PlacedBy  string     `json:"placed_by"`
+	Reference *string    `json:"reference,omitempty"`
+
+	// Request The restriction request that it comes from.
+	Request *string             `json:"request,omitempty"`
+	Review  *openapi_types.Date `json:"review,omitempty"`
+	System  *string             `json:"system,omitempty"`
+	Tenant  *string             `json:"tenant,omitempty"`
+	Version int64               `json:"version"`
+	When    []Condition         `json:"when"`
+}
+
+// HoldID defines model for HoldID.
+type HoldID = string
+
+// HoldKind A legal hold (Art. 17(3)(e)) or a restriction (Art. 18).
+type HoldKind string
+
+// HoldPage defines model for HoldPage.
+type HoldPage struct {
+	Holds      []Hold  `json:"holds"`
+	NextCursor *string `json:"next_cursor,omitempty"`
+}
+
+// HoldReview defines model for HoldReview.
+type HoldReview struct {
+	Review openapi_types.Date `json:"review"`
+}
+
+// HoldSearch defines model for HoldSearch.
+type HoldSearch struct {
+	Cursor     *Cursor    `json:"cursor,omitempty"`
+	Identifier Identifier `json:"identifier"`
+	Lifted     *bool      `json:"lifted,omitempty"`
+	Limit      *int       `json:"limit,omitempty"`
+	Tenant     *Tenant    `json:"tenant,omitempty"`
+}
+
+// Horizon defines model for Horizon.
+type Horizon struct {
+	Before    time.Time `json:"before"`
+	Blocked   int64     `json:"blocked"`
+	BlockedBy []string  `json:"blocked_by"`
+
+	// Bytes Estimate.
+	Bytes int64 `json:"bytes"`
+
+	// Days From today.
+	Days int `json:"days"`
+
+	// Free Neither held nor blocked.
+	Free int64 `json:"free"`
+	Held int64 `json:"held"`
+
+	// Rows Everything whose time has come.
+	Rows  int64 `json:"rows"`
+	Total int64 `json:"total"`
+}
 
 // Identifier defines model for Identifier.
 type Identifier struct {
@@ -509,7 +742,7 @@ type IdentityConfirmation struct {
 // Instruction defines model for Instruction.
 type Instruction struct {
 	// Reference The processor's file number of the instruction, not a person's name.
-	Reference string `json:"reference"`
+	Reference Reference `json:"reference"`
 }
 
 // Kind The right of Art. 15, 16, 17, 18, 20 or 21.
@@ -530,6 +763,27 @@ type NewApiKey struct {
 	// Tenants Absent is every tenant.
 	Tenants *[]Tenant     `json:"tenants,omitempty"`
 	Type    PrincipalType `json:"type"`
+}
+
+// NewHold defines model for NewHold.
+type NewHold struct {
+	Entity      *EntityName  `json:"entity,omitempty"`
+	Identifiers *Identifiers `json:"identifiers,omitempty"`
+
+	// Kind A legal hold (Art. 17(3)(e)) or a restriction (Art. 18).
+	Kind HoldKind `json:"kind"`
+
+	// Reference File number of the matter, not a person's name. A legal hold needs one.
+	Reference *Reference `json:"reference,omitempty"`
+	Request   *RequestID `json:"request,omitempty"`
+
+	// Review By when a legal hold is looked at again. It needs one.
+	Review *openapi_types.Date `json:"review,omitempty"`
+	System *SystemName         `json:"system,omitempty"`
+	Tenant *Tenant             `json:"tenant,omitempty"`
+
+	// When With `entity`; all must hold. Everything is held without.
+	When *[]Condition `json:"when,omitempty"`
 }
 
 // NewPreview defines model for NewPreview.
@@ -571,6 +825,12 @@ type NewRequest struct {
 	// Scope Limits a request to some systems or purposes; empty is everything.
 	Scope  *Scope  `json:"scope,omitempty"`
 	Tenant *Tenant `json:"tenant,omitempty"`
+}
+
+// NewSimulation defines model for NewSimulation.
+type NewSimulation struct {
+	// Map The text of the changed data map, with `${VARIABLES}` in place of secrets.
+	Map string `json:"map"`
 }
 
 // Package defines model for Package.
@@ -715,6 +975,9 @@ type ReceiptLine struct {
 	ResolvedAfterInterruption *int64 `json:"resolved_after_interruption,omitempty"`
 }
 
+// Reference defines model for Reference.
+type Reference = string
+
 // Refusal defines model for Refusal.
 type Refusal struct {
 	// Article For instance `12(5)(b)` or `17(3)(e)`.
@@ -786,8 +1049,149 @@ type Residue struct {
 	Waits *Waits `json:"waits,omitempty"`
 }
 
+// RetentionStatus defines model for RetentionStatus.
+type RetentionStatus struct {
+	// Rules In the order of the data map.
+	Rules []Rule `json:"rules"`
+
+	// Schedule Cron expression, in `time_zone`.
+	Schedule string         `json:"schedule"`
+	Stopped  *StoppedSweeps `json:"stopped,omitempty"`
+
+	// TimeZone The controller's.
+	TimeZone string `json:"time_zone"`
+
+	// Window When scheduled sweeps work, such as 22:00-06:00; at any time when absent.
+	Window *string `json:"window,omitempty"`
+}
+
 // Role defines model for Role.
 type Role string
+
+// Rule defines model for Rule.
+type Rule struct {
+	// Action What a rule does with what is due; `next` leaves it to the rules after it.
+	Action     Action     `json:"action"`
+	ApprovedAt *time.Time `json:"approved_at,omitempty"`
+	ApprovedBy *string    `json:"approved_by,omitempty"`
+
+	// Backlog Still due after its last sweep.
+	Backlog *int64 `json:"backlog,omitempty"`
+	Blocked *int64 `json:"blocked,omitempty"`
+
+	// Cap Above one of these a sweep stops before it deletes anything.
+	Cap   RuleCap `json:"cap"`
+	Class string  `json:"class"`
+
+	// CountedAt When `due`, `held` and `blocked` were counted.
+	CountedAt *time.Time `json:"counted_at,omitempty"`
+
+	// Due Neither held nor blocked.
+	Due    *int64 `json:"due,omitempty"`
+	Entity string `json:"entity"`
+
+	// From Starting point of the class, such as end_of_calendar_year.
+	From string `json:"from"`
+
+	// Grace ISO 8601.
+	Grace *string `json:"grace,omitempty"`
+
+	// Hash What is approved.
+	Hash        string     `json:"hash"`
+	Held        *int64     `json:"held,omitempty"`
+	LastSuccess *time.Time `json:"last_success,omitempty"`
+	LastSweep   *Sweep     `json:"last_sweep,omitempty"`
+
+	// Minimum Statutory minimum, ISO 8601.
+	Minimum *string  `json:"minimum,omitempty"`
+	Name    RuleName `json:"name"`
+
+	// NeedsApproval It does not run before it is approved.
+	NeedsApproval bool       `json:"needs_approval"`
+	NextRun       *time.Time `json:"next_run,omitempty"`
+	PausedAt      *time.Time `json:"paused_at,omitempty"`
+	PausedBy      *string    `json:"paused_by,omitempty"`
+
+	// Period ISO 8601, such as P7Y.
+	Period string `json:"period"`
+
+	// Reviewed It needs an approval when it is new or has changed.
+	Reviewed bool        `json:"reviewed"`
+	Start    RuleStart   `json:"start"`
+	System   string      `json:"system"`
+	When     []Condition `json:"when"`
+}
+
+// RuleApproval defines model for RuleApproval.
+type RuleApproval struct {
+	Hash string `json:"hash"`
+}
+
+// RuleCap Above one of these a sweep stops before it deletes anything.
+type RuleCap struct {
+	// Growth Times the mean of the last runs.
+	Growth *float64 `json:"growth,omitempty"`
+	Rows   *int64   `json:"rows,omitempty"`
+
+	// Share Of the entity: 0.1 is 10%.
+	Share *float64 `json:"share,omitempty"`
+}
+
+// RuleDifference defines model for RuleDifference.
+type RuleDifference struct {
+	After  *RuleForecast        `json:"after,omitempty"`
+	Before *RuleForecast        `json:"before,omitempty"`
+	Change RuleDifferenceChange `json:"change"`
+	Entity string               `json:"entity"`
+	Rule   RuleName             `json:"rule"`
+	System string               `json:"system"`
+}
+
+// RuleDifferenceChange defines model for RuleDifference.Change.
+type RuleDifferenceChange string
+
+// RuleForecast defines model for RuleForecast.
+type RuleForecast struct {
+	// Action What a rule does with what is due; `next` leaves it to the rules after it.
+	Action Action  `json:"action"`
+	Entity string  `json:"entity"`
+	Hint   *string `json:"hint,omitempty"`
+
+	// Horizons Now, and in 7, 30 and 90 days; none with a `problem`.
+	Horizons []Horizon `json:"horizons"`
+
+	// Problem Why it could not be counted.
+	Problem *string  `json:"problem,omitempty"`
+	Rule    RuleName `json:"rule"`
+	System  string   `json:"system"`
+
+	// Would What keeps a sweep started now from deleting: needs-approval, paused, stopped or over-cap.
+	Would *string `json:"would,omitempty"`
+}
+
+// RuleName defines model for RuleName.
+type RuleName = string
+
+// RuleStart defines model for RuleStart.
+type RuleStart struct {
+	Field *string `json:"field,omitempty"`
+
+	// IfNull What a missing start means.
+	IfNull *RuleStartIfNull `json:"if_null,omitempty"`
+	Kind   RuleStartKind    `json:"kind"`
+
+	// Latest The latest of these related rows counts, `entity.field`.
+	Latest *[]string `json:"latest,omitempty"`
+
+	// NullField The start instead, with `field`.
+	NullField *string `json:"null_field,omitempty"`
+}
+
+// RuleStartIfNull What a missing start means.
+type RuleStartIfNull string
+
+// RuleStartKind defines model for RuleStart.Kind.
+type RuleStartKind string
 
 // Scope Limits a request to some systems or purposes; empty is everything.
 type Scope struct {
@@ -807,11 +1211,126 @@ type Search struct {
 	Tenant *Tenant  `json:"tenant,omitempty"`
 }
 
+// Simulation defines model for Simulation.
+type Simulation struct {
+	At time.Time `json:"at"`
+
+	// MapVersion The present map's.
+	MapVersion int              `json:"map_version"`
+	Rules      []RuleDifference `json:"rules"`
+}
+
 // StableCode A short code, not free text, because it is kept in the timeline.
 type StableCode = string
 
 // State defines model for State.
 type State string
+
+// StoppedSweeps defines model for StoppedSweeps.
+type StoppedSweeps struct {
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+}
+
+// Sweep defines model for Sweep.
+type Sweep struct {
+	// Action What a rule does with what is due; `next` leaves it to the rules after it.
+	Action   Action `json:"action"`
+	Approved *int64 `json:"approved,omitempty"`
+
+	// ApprovedBy Of a count above a cap.
+	ApprovedBy *string `json:"approved_by,omitempty"`
+
+	// Before The cut-off: what starts before it is due.
+	Before  time.Time `json:"before"`
+	Blocked int64     `json:"blocked"`
+
+	// BlockedBy Entities whose rows kept due rows from going.
+	BlockedBy []string  `json:"blocked_by"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// Due What may go, neither held nor blocked; absent until it is counted.
+	Due        *int64     `json:"due,omitempty"`
+	Entity     string     `json:"entity"`
+	FinishedAt *time.Time `json:"finished_at,omitempty"`
+	Held       int64      `json:"held"`
+
+	// Hint What happened.
+	Hint *string `json:"hint,omitempty"`
+	Id   SweepID `json:"id"`
+
+	// Left Still due when it was done.
+	Left       *int64        `json:"left,omitempty"`
+	MapVersion int           `json:"map_version"`
+	Measures   SweepMeasures `json:"measures"`
+	Now        bool          `json:"now"`
+
+	// Reason A stable code of why it stopped, failed or ended.
+	Reason *string `json:"reason,omitempty"`
+
+	// Results What was done, children included.
+	Results  []ReceiptLine `json:"results"`
+	Rule     RuleName      `json:"rule"`
+	RuleHash string        `json:"rule_hash"`
+
+	// StartedBy `lethe` when it was scheduled.
+	StartedBy string     `json:"started_by"`
+	State     SweepState `json:"state"`
+	System    string     `json:"system"`
+
+	// Total Of the entity; may be an estimate.
+	Total     *int64    `json:"total,omitempty"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Version   int64     `json:"version"`
+}
+
+// SweepApproval defines model for SweepApproval.
+type SweepApproval struct {
+	// Due The count that was shown.
+	Due int64 `json:"due"`
+}
+
+// SweepID defines model for SweepID.
+type SweepID = string
+
+// SweepMeasures defines model for SweepMeasures.
+type SweepMeasures struct {
+	// Bytes Estimate of what was freed.
+	Bytes int64 `json:"bytes"`
+
+	// LongestSeconds The longest transaction.
+	LongestSeconds float64 `json:"longest_seconds"`
+
+	// PausedSeconds By stable code of why.
+	PausedSeconds map[string]float64 `json:"paused_seconds"`
+	Transactions  int64              `json:"transactions"`
+	WorkedSeconds float64            `json:"worked_seconds"`
+}
+
+// SweepOrder defines model for SweepOrder.
+type SweepOrder struct {
+	// DryRun Count only.
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Now Work outside the nightly window too.
+	Now *bool `json:"now,omitempty"`
+}
+
+// SweepPage defines model for SweepPage.
+type SweepPage struct {
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Sweeps     []Sweep `json:"sweeps"`
+}
+
+// SweepState defines model for SweepState.
+type SweepState string
+
+// SweepStop defines model for SweepStop.
+type SweepStop struct {
+	// Reason A short code, not free text, because it is kept in the timeline.
+	Reason StableCode `json:"reason"`
+}
 
 // System defines model for System.
 type System struct {
@@ -880,6 +1399,9 @@ type Waits struct {
 	Ends  *time.Time `json:"ends,omitempty"`
 }
 
+// HoldPath defines model for HoldPath.
+type HoldPath = HoldID
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -888,6 +1410,12 @@ type IfMatch = string
 
 // Limit defines model for Limit.
 type Limit = int
+
+// RulePath defines model for RulePath.
+type RulePath = RuleName
+
+// SweepPath defines model for SweepPath.
+type SweepPath = SweepID
 
 // SystemPath defines model for SystemPath.
 type SystemPath = SystemName
@@ -906,6 +1434,39 @@ type ListApiKeysParams struct {
 type CreateApiKeyParams struct {
 	// IdempotencyKey Any text that is unique to this call, for instance a UUID. Not an identifier of a person.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListHoldsParams defines parameters for ListHolds.
+type ListHoldsParams struct {
+	// Lifted Those that were lifted, instead of those that last.
+	Lifted *bool `form:"lifted,omitempty" json:"lifted,omitempty"`
+
+	// Overdue Only those whose review date has passed.
+	Overdue *bool       `form:"overdue,omitempty" json:"overdue,omitempty"`
+	Tenant  *Tenant     `form:"tenant,omitempty" json:"tenant,omitempty"`
+	System  *SystemName `form:"system,omitempty" json:"system,omitempty"`
+
+	// Cursor From the `Link` or `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// PlaceHoldParams defines parameters for PlaceHold.
+type PlaceHoldParams struct {
+	// IdempotencyKey Any text that is unique to this call, for instance a UUID. Not an identifier of a person.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// LiftHoldParams defines parameters for LiftHold.
+type LiftHoldParams struct {
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ReviewHoldParams defines parameters for ReviewHold.
+type ReviewHoldParams struct {
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListRequestsParams defines parameters for ListRequests.
@@ -929,13 +1490,13 @@ type FileRequestParams struct {
 
 // ApproveRequestParams defines parameters for ApproveRequest.
 type ApproveRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CancelRequestParams defines parameters for CancelRequest.
 type CancelRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -948,19 +1509,19 @@ type ListEventsParams struct {
 
 // ExtendRequestParams defines parameters for ExtendRequest.
 type ExtendRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ConfirmIdentityParams defines parameters for ConfirmIdentity.
 type ConfirmIdentityParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // InstructRequestParams defines parameters for InstructRequest.
 type InstructRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -972,36 +1533,76 @@ type CreatePackageLinkParams struct {
 
 // PauseRequestParams defines parameters for PauseRequest.
 type PauseRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // RefuseRequestParams defines parameters for RefuseRequest.
 type RefuseRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ResumeRequestParams defines parameters for ResumeRequest.
 type ResumeRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // RetryRequestParams defines parameters for RetryRequest.
 type RetryRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CompleteTaskParams defines parameters for CompleteTask.
 type CompleteTaskParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ForecastRetentionParams defines parameters for ForecastRetention.
+type ForecastRetentionParams struct {
+	// Rule Only these rules; may be given several times.
+	Rule *[]RuleName `form:"rule,omitempty" json:"rule,omitempty"`
+}
+
+// StartSweepParams defines parameters for StartSweep.
+type StartSweepParams struct {
+	// IdempotencyKey Any text that is unique to this call, for instance a UUID. Not an identifier of a person.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListSweepsParams defines parameters for ListSweeps.
+type ListSweepsParams struct {
+	Rule   *RuleName   `form:"rule,omitempty" json:"rule,omitempty"`
+	System *SystemName `form:"system,omitempty" json:"system,omitempty"`
+
+	// State May be given several times.
+	State *[]SweepState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Cursor From the `Link` or `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ApproveSweepParams defines parameters for ApproveSweep.
+type ApproveSweepParams struct {
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CreateApiKeyJSONRequestBody defines body for CreateApiKey for application/json ContentType.
 type CreateApiKeyJSONRequestBody = NewApiKey
+
+// PlaceHoldJSONRequestBody defines body for PlaceHold for application/json ContentType.
+type PlaceHoldJSONRequestBody = NewHold
+
+// SearchHoldsJSONRequestBody defines body for SearchHolds for application/json ContentType.
+type SearchHoldsJSONRequestBody = HoldSearch
+
+// ReviewHoldJSONRequestBody defines body for ReviewHold for application/json ContentType.
+type ReviewHoldJSONRequestBody = HoldReview
 
 // PreviewPlanJSONRequestBody defines body for PreviewPlan for application/json ContentType.
 type PreviewPlanJSONRequestBody = NewPreview
@@ -1032,6 +1633,21 @@ type RefuseRequestJSONRequestBody = Refusal
 
 // CompleteTaskJSONRequestBody defines body for CompleteTask for application/json ContentType.
 type CompleteTaskJSONRequestBody = TaskCompletion
+
+// ApproveRuleJSONRequestBody defines body for ApproveRule for application/json ContentType.
+type ApproveRuleJSONRequestBody = RuleApproval
+
+// StartSweepJSONRequestBody defines body for StartSweep for application/json ContentType.
+type StartSweepJSONRequestBody = SweepOrder
+
+// SimulateRetentionJSONRequestBody defines body for SimulateRetention for application/json ContentType.
+type SimulateRetentionJSONRequestBody = NewSimulation
+
+// StopSweepsJSONRequestBody defines body for StopSweeps for application/json ContentType.
+type StopSweepsJSONRequestBody = SweepStop
+
+// ApproveSweepJSONRequestBody defines body for ApproveSweep for application/json ContentType.
+type ApproveSweepJSONRequestBody = SweepApproval
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1136,6 +1752,77 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/api-keys/{key} (the `RevokeApiKey` operationId).
 	RevokeApiKey(ctx context.Context, key ApiKeyID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListHolds List holds, newest first
+	//
+	// Corresponds with GET /v1/holds (the `ListHolds` operationId).
+	ListHolds(ctx context.Context, params *ListHoldsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PlaceHoldWithBody Place a legal hold or a restriction
+	//
+	// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+	// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+	// shown again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+	PlaceHoldWithBody(ctx context.Context, params *PlaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PlaceHold Place a legal hold or a restriction
+	//
+	// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+	// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+	// shown again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+	PlaceHold(ctx context.Context, params *PlaceHoldParams, body PlaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SearchHoldsWithBody Find the holds on one exact identifier
+	//
+	// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+	SearchHoldsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SearchHolds Find the holds on one exact identifier
+	//
+	// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+	SearchHolds(ctx context.Context, body SearchHoldsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LiftHold Lift a hold
+	//
+	// Its identifiers are forgotten, and requests that waited for it go on. It stays in the list, lifted.
+	//
+	// Corresponds with DELETE /v1/holds/{hold} (the `LiftHold` operationId).
+	LiftHold(ctx context.Context, hold HoldPath, params *LiftHoldParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHold Show a hold
+	//
+	// Corresponds with GET /v1/holds/{hold} (the `GetHold` operationId).
+	GetHold(ctx context.Context, hold HoldPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReviewHoldWithBody Record that a hold was looked at again, and by when it is next
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+	ReviewHoldWithBody(ctx context.Context, hold HoldPath, params *ReviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReviewHold Record that a hold was looked at again, and by when it is next
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+	ReviewHold(ctx context.Context, hold HoldPath, params *ReviewHoldParams, body ReviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DownloadPackage Download an access package by its one-time link
 	//
@@ -1366,6 +2053,144 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/requests/{id}/tasks/{system}/complete (the `CompleteTask` operationId).
 	CompleteTask(ctx context.Context, id RequestID, system SystemPath, params *CompleteTaskParams, body CompleteTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ForecastRetention Count what rules make due now, and in 7, 30 and 90 days
+	//
+	// Reads only.
+	//
+	// Corresponds with GET /v1/retention/forecast (the `ForecastRetention` operationId).
+	ForecastRetention(ctx context.Context, params *ForecastRetentionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRules List the deletion rules and where they stand
+	//
+	// Corresponds with GET /v1/retention/rules (the `ListRules` operationId).
+	ListRules(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRule Show a deletion rule
+	//
+	// Corresponds with GET /v1/retention/rules/{rule} (the `GetRule` operationId).
+	GetRule(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveRuleWithBody Approve a new or changed rule by its hash (disposition review)
+	//
+	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// changes nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+	ApproveRuleWithBody(ctx context.Context, rule RulePath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveRule Approve a new or changed rule by its hash (disposition review)
+	//
+	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// changes nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+	ApproveRule(ctx context.Context, rule RulePath, body ApproveRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PauseRule Stop a rule's sweep within a second and let none begin
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/pause (the `PauseRule` operationId).
+	PauseRule(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeRule Let a paused rule go on where it was
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/resume (the `ResumeRule` operationId).
+	ResumeRule(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartSweepWithBody Carry a rule out now, or count what that would do
+	//
+	// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+	// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+	// sweep is stopped.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+	StartSweepWithBody(ctx context.Context, rule RulePath, params *StartSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartSweep Carry a rule out now, or count what that would do
+	//
+	// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+	// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+	// sweep is stopped.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+	StartSweep(ctx context.Context, rule RulePath, params *StartSweepParams, body StartSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SimulateRetentionWithBody Compare what a changed data map would delete with what the present one does
+	//
+	// On real counts. Reads only, and keeps nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+	SimulateRetentionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SimulateRetention Compare what a changed data map would delete with what the present one does
+	//
+	// On real counts. Reads only, and keeps nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+	SimulateRetention(ctx context.Context, body SimulateRetentionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartSweeps Let sweeps go on
+	//
+	// Rules that were paused on their own stay so.
+	//
+	// Corresponds with POST /v1/retention/start (the `StartSweeps` operationId).
+	StartSweeps(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopSweepsWithBody Stop every sweep within a second and let none begin
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+	StopSweepsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopSweeps Stop every sweep within a second and let none begin
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+	StopSweeps(ctx context.Context, body StopSweepsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSweeps List sweeps, newest first
+	//
+	// Corresponds with GET /v1/retention/sweeps (the `ListSweeps` operationId).
+	ListSweeps(ctx context.Context, params *ListSweepsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSweep Show a sweep
+	//
+	// Corresponds with GET /v1/retention/sweeps/{sweep} (the `GetSweep` operationId).
+	GetSweep(ctx context.Context, sweep SweepPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveSweepWithBody Let a sweep go on that is stopped over a cap
+	//
+	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// is due than was approved.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+	ApproveSweepWithBody(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveSweep Let a sweep go on that is stopped over a cap
+	//
+	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// is due than was approved.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+	ApproveSweep(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, body ApproveSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListSystems List the systems of the data map
 	//
 	// Corresponds with GET /v1/systems (the `ListSystems` operationId).
@@ -1437,6 +2262,167 @@ func (c *Client) CreateApiKey(ctx context.Context, params *CreateApiKeyParams, b
 // Corresponds with DELETE /v1/api-keys/{key} (the `RevokeApiKey` operationId).
 func (c *Client) RevokeApiKey(ctx context.Context, key ApiKeyID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeApiKeyRequest(c.Server, key)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListHolds List holds, newest first
+//
+// Corresponds with GET /v1/holds (the `ListHolds` operationId).
+func (c *Client) ListHolds(ctx context.Context, params *ListHoldsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListHoldsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PlaceHoldWithBody Place a legal hold or a restriction
+//
+// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+// shown again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+func (c *Client) PlaceHoldWithBody(ctx context.Context, params *PlaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPlaceHoldRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PlaceHold Place a legal hold or a restriction
+//
+// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+// shown again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+func (c *Client) PlaceHold(ctx context.Context, params *PlaceHoldParams, body PlaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPlaceHoldRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SearchHoldsWithBody Find the holds on one exact identifier
+//
+// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+func (c *Client) SearchHoldsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchHoldsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SearchHolds Find the holds on one exact identifier
+//
+// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+func (c *Client) SearchHolds(ctx context.Context, body SearchHoldsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchHoldsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LiftHold Lift a hold
+//
+// Its identifiers are forgotten, and requests that waited for it go on. It stays in the list, lifted.
+//
+// Corresponds with DELETE /v1/holds/{hold} (the `LiftHold` operationId).
+func (c *Client) LiftHold(ctx context.Context, hold HoldPath, params *LiftHoldParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLiftHoldRequest(c.Server, hold, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHold Show a hold
+//
+// Corresponds with GET /v1/holds/{hold} (the `GetHold` operationId).
+func (c *Client) GetHold(ctx context.Context, hold HoldPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetHoldRequest(c.Server, hold)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReviewHoldWithBody Record that a hold was looked at again, and by when it is next
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+func (c *Client) ReviewHoldWithBody(ctx context.Context, hold HoldPath, params *ReviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReviewHoldRequestWithBody(c.Server, hold, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReviewHold Record that a hold was looked at again, and by when it is next
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+func (c *Client) ReviewHold(ctx context.Context, hold HoldPath, params *ReviewHoldParams, body ReviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReviewHoldRequest(c.Server, hold, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1986,6 +2972,324 @@ func (c *Client) CompleteTask(ctx context.Context, id RequestID, system SystemPa
 	return c.Client.Do(req)
 }
 
+// ForecastRetention Count what rules make due now, and in 7, 30 and 90 days
+//
+// Reads only.
+//
+// Corresponds with GET /v1/retention/forecast (the `ForecastRetention` operationId).
+func (c *Client) ForecastRetention(ctx context.Context, params *ForecastRetentionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewForecastRetentionRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRules List the deletion rules and where they stand
+//
+// Corresponds with GET /v1/retention/rules (the `ListRules` operationId).
+func (c *Client) ListRules(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRulesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRule Show a deletion rule
+//
+// Corresponds with GET /v1/retention/rules/{rule} (the `GetRule` operationId).
+func (c *Client) GetRule(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRuleRequest(c.Server, rule)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveRuleWithBody Approve a new or changed rule by its hash (disposition review)
+//
+// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// changes nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+func (c *Client) ApproveRuleWithBody(ctx context.Context, rule RulePath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveRuleRequestWithBody(c.Server, rule, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveRule Approve a new or changed rule by its hash (disposition review)
+//
+// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// changes nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+func (c *Client) ApproveRule(ctx context.Context, rule RulePath, body ApproveRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveRuleRequest(c.Server, rule, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PauseRule Stop a rule's sweep within a second and let none begin
+//
+// Corresponds with POST /v1/retention/rules/{rule}/pause (the `PauseRule` operationId).
+func (c *Client) PauseRule(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPauseRuleRequest(c.Server, rule)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeRule Let a paused rule go on where it was
+//
+// Corresponds with POST /v1/retention/rules/{rule}/resume (the `ResumeRule` operationId).
+func (c *Client) ResumeRule(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeRuleRequest(c.Server, rule)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartSweepWithBody Carry a rule out now, or count what that would do
+//
+// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+// sweep is stopped.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+func (c *Client) StartSweepWithBody(ctx context.Context, rule RulePath, params *StartSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartSweepRequestWithBody(c.Server, rule, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartSweep Carry a rule out now, or count what that would do
+//
+// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+// sweep is stopped.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+func (c *Client) StartSweep(ctx context.Context, rule RulePath, params *StartSweepParams, body StartSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartSweepRequest(c.Server, rule, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SimulateRetentionWithBody Compare what a changed data map would delete with what the present one does
+//
+// On real counts. Reads only, and keeps nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+func (c *Client) SimulateRetentionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSimulateRetentionRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SimulateRetention Compare what a changed data map would delete with what the present one does
+//
+// On real counts. Reads only, and keeps nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+func (c *Client) SimulateRetention(ctx context.Context, body SimulateRetentionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSimulateRetentionRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartSweeps Let sweeps go on
+//
+// Rules that were paused on their own stay so.
+//
+// Corresponds with POST /v1/retention/start (the `StartSweeps` operationId).
+func (c *Client) StartSweeps(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartSweepsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopSweepsWithBody Stop every sweep within a second and let none begin
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+func (c *Client) StopSweepsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopSweepsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopSweeps Stop every sweep within a second and let none begin
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+func (c *Client) StopSweeps(ctx context.Context, body StopSweepsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopSweepsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSweeps List sweeps, newest first
+//
+// Corresponds with GET /v1/retention/sweeps (the `ListSweeps` operationId).
+func (c *Client) ListSweeps(ctx context.Context, params *ListSweepsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSweepsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSweep Show a sweep
+//
+// Corresponds with GET /v1/retention/sweeps/{sweep} (the `GetSweep` operationId).
+func (c *Client) GetSweep(ctx context.Context, sweep SweepPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSweepRequest(c.Server, sweep)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveSweepWithBody Let a sweep go on that is stopped over a cap
+//
+// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// is due than was approved.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+func (c *Client) ApproveSweepWithBody(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveSweepRequestWithBody(c.Server, sweep, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveSweep Let a sweep go on that is stopped over a cap
+//
+// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// is due than was approved.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+func (c *Client) ApproveSweep(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, body ApproveSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveSweepRequest(c.Server, sweep, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListSystems List the systems of the data map
 //
 // Corresponds with GET /v1/systems (the `ListSystems` operationId).
@@ -2166,6 +3470,360 @@ func NewRevokeApiKeyRequest(server string, key ApiKeyID) (*http.Request, error) 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListHoldsRequest constructs an http.Request for the ListHolds method
+func NewListHoldsRequest(server string, params *ListHoldsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Lifted != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "lifted", *params.Lifted, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Overdue != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "overdue", *params.Overdue, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Tenant != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant", *params.Tenant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.System != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "system", *params.System, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPlaceHoldRequest calls the generic PlaceHold builder with application/json body
+func NewPlaceHoldRequest(server string, params *PlaceHoldParams, body PlaceHoldJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPlaceHoldRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewPlaceHoldRequestWithBody constructs an http.Request for the PlaceHold method, with any body, and a specified content type
+func NewPlaceHoldRequestWithBody(server string, params *PlaceHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSearchHoldsRequest calls the generic SearchHolds builder with application/json body
+func NewSearchHoldsRequest(server string, body SearchHoldsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSearchHoldsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSearchHoldsRequestWithBody constructs an http.Request for the SearchHolds method, with any body, and a specified content type
+func NewSearchHoldsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/search")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewLiftHoldRequest constructs an http.Request for the LiftHold method
+func NewLiftHoldRequest(server string, hold HoldPath, params *LiftHoldParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold", hold, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetHoldRequest constructs an http.Request for the GetHold method
+func NewGetHoldRequest(server string, hold HoldPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold", hold, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReviewHoldRequest calls the generic ReviewHold builder with application/json body
+func NewReviewHoldRequest(server string, hold HoldPath, params *ReviewHoldParams, body ReviewHoldJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReviewHoldRequestWithBody(server, hold, params, "application/json", bodyReader)
+}
+
+// NewReviewHoldRequestWithBody constructs an http.Request for the ReviewHold method, with any body, and a specified content type
+func NewReviewHoldRequestWithBody(server string, hold HoldPath, params *ReviewHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold", hold, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s/review", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3288,6 +4946,603 @@ func NewCompleteTaskRequestWithBody(server string, id RequestID, system SystemPa
 	return req, nil
 }
 
+// NewForecastRetentionRequest constructs an http.Request for the ForecastRetention method
+func NewForecastRetentionRequest(server string, params *ForecastRetentionParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/forecast")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Rule != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "rule", *params.Rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListRulesRequest constructs an http.Request for the ListRules method
+func NewListRulesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/rules")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetRuleRequest constructs an http.Request for the GetRule method
+func NewGetRuleRequest(server string, rule RulePath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "rule", rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/rules/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewApproveRuleRequest calls the generic ApproveRule builder with application/json body
+func NewApproveRuleRequest(server string, rule RulePath, body ApproveRuleJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveRuleRequestWithBody(server, rule, "application/json", bodyReader)
+}
+
+// NewApproveRuleRequestWithBody constructs an http.Request for the ApproveRule method, with any body, and a specified content type
+func NewApproveRuleRequestWithBody(server string, rule RulePath, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "rule", rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/rules/%s/approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPauseRuleRequest constructs an http.Request for the PauseRule method
+func NewPauseRuleRequest(server string, rule RulePath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "rule", rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/rules/%s/pause", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewResumeRuleRequest constructs an http.Request for the ResumeRule method
+func NewResumeRuleRequest(server string, rule RulePath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "rule", rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/rules/%s/resume", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStartSweepRequest calls the generic StartSweep builder with application/json body
+func NewStartSweepRequest(server string, rule RulePath, params *StartSweepParams, body StartSweepJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStartSweepRequestWithBody(server, rule, params, "application/json", bodyReader)
+}
+
+// NewStartSweepRequestWithBody constructs an http.Request for the StartSweep method, with any body, and a specified content type
+func NewStartSweepRequestWithBody(server string, rule RulePath, params *StartSweepParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "rule", rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/rules/%s/sweep", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSimulateRetentionRequest calls the generic SimulateRetention builder with application/json body
+func NewSimulateRetentionRequest(server string, body SimulateRetentionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSimulateRetentionRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSimulateRetentionRequestWithBody constructs an http.Request for the SimulateRetention method, with any body, and a specified content type
+func NewSimulateRetentionRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/simulate")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewStartSweepsRequest constructs an http.Request for the StartSweeps method
+func NewStartSweepsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/start")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStopSweepsRequest calls the generic StopSweeps builder with application/json body
+func NewStopSweepsRequest(server string, body StopSweepsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStopSweepsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewStopSweepsRequestWithBody constructs an http.Request for the StopSweeps method, with any body, and a specified content type
+func NewStopSweepsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/stop")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListSweepsRequest constructs an http.Request for the ListSweeps method
+func NewListSweepsRequest(server string, params *ListSweepsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/sweeps")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Rule != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "rule", *params.Rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.System != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "system", *params.System, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSweepRequest constructs an http.Request for the GetSweep method
+func NewGetSweepRequest(server string, sweep SweepPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sweep", sweep, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/sweeps/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewApproveSweepRequest calls the generic ApproveSweep builder with application/json body
+func NewApproveSweepRequest(server string, sweep SweepPath, params *ApproveSweepParams, body ApproveSweepJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveSweepRequestWithBody(server, sweep, params, "application/json", bodyReader)
+}
+
+// NewApproveSweepRequestWithBody constructs an http.Request for the ApproveSweep method, with any body, and a specified content type
+func NewApproveSweepRequestWithBody(server string, sweep SweepPath, params *ApproveSweepParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sweep", sweep, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/retention/sweeps/%s/approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListSystemsRequest constructs an http.Request for the ListSystems method
 func NewListSystemsRequest(server string) (*http.Request, error) {
 	var err error
@@ -3426,6 +5681,83 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/api-keys/{key} (the `RevokeApiKey` operationId).
 	RevokeApiKeyWithResponse(ctx context.Context, key ApiKeyID, reqEditors ...RequestEditorFn) (*RevokeApiKeyResponse, error)
+
+	// ListHoldsWithResponse List holds, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/holds (the `ListHolds` operationId).
+	ListHoldsWithResponse(ctx context.Context, params *ListHoldsParams, reqEditors ...RequestEditorFn) (*ListHoldsResponse, error)
+
+	// PlaceHoldWithBodyWithResponse Place a legal hold or a restriction
+	//
+	// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+	// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+	// shown again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+	PlaceHoldWithBodyWithResponse(ctx context.Context, params *PlaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PlaceHoldResponse, error)
+
+	// PlaceHoldWithResponse Place a legal hold or a restriction
+	//
+	// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+	// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+	// shown again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+	PlaceHoldWithResponse(ctx context.Context, params *PlaceHoldParams, body PlaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PlaceHoldResponse, error)
+
+	// SearchHoldsWithBodyWithResponse Find the holds on one exact identifier
+	//
+	// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+	SearchHoldsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchHoldsResponse, error)
+
+	// SearchHoldsWithResponse Find the holds on one exact identifier
+	//
+	// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+	SearchHoldsWithResponse(ctx context.Context, body SearchHoldsJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchHoldsResponse, error)
+
+	// LiftHoldWithResponse Lift a hold
+	//
+	// Its identifiers are forgotten, and requests that waited for it go on. It stays in the list, lifted.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/holds/{hold} (the `LiftHold` operationId).
+	LiftHoldWithResponse(ctx context.Context, hold HoldPath, params *LiftHoldParams, reqEditors ...RequestEditorFn) (*LiftHoldResponse, error)
+
+	// GetHoldWithResponse Show a hold
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/holds/{hold} (the `GetHold` operationId).
+	GetHoldWithResponse(ctx context.Context, hold HoldPath, reqEditors ...RequestEditorFn) (*GetHoldResponse, error)
+
+	// ReviewHoldWithBodyWithResponse Record that a hold was looked at again, and by when it is next
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+	ReviewHoldWithBodyWithResponse(ctx context.Context, hold HoldPath, params *ReviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReviewHoldResponse, error)
+
+	// ReviewHoldWithResponse Record that a hold was looked at again, and by when it is next
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+	ReviewHoldWithResponse(ctx context.Context, hold HoldPath, params *ReviewHoldParams, body ReviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*ReviewHoldResponse, error)
 
 	// DownloadPackageWithResponse Download an access package by its one-time link
 	//
@@ -3678,6 +6010,160 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/requests/{id}/tasks/{system}/complete (the `CompleteTask` operationId).
 	CompleteTaskWithResponse(ctx context.Context, id RequestID, system SystemPath, params *CompleteTaskParams, body CompleteTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*CompleteTaskResponse, error)
 
+	// ForecastRetentionWithResponse Count what rules make due now, and in 7, 30 and 90 days
+	//
+	// Reads only.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/retention/forecast (the `ForecastRetention` operationId).
+	ForecastRetentionWithResponse(ctx context.Context, params *ForecastRetentionParams, reqEditors ...RequestEditorFn) (*ForecastRetentionResponse, error)
+
+	// ListRulesWithResponse List the deletion rules and where they stand
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/retention/rules (the `ListRules` operationId).
+	ListRulesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListRulesResponse, error)
+
+	// GetRuleWithResponse Show a deletion rule
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/retention/rules/{rule} (the `GetRule` operationId).
+	GetRuleWithResponse(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*GetRuleResponse, error)
+
+	// ApproveRuleWithBodyWithResponse Approve a new or changed rule by its hash (disposition review)
+	//
+	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// changes nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+	ApproveRuleWithBodyWithResponse(ctx context.Context, rule RulePath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveRuleResponse, error)
+
+	// ApproveRuleWithResponse Approve a new or changed rule by its hash (disposition review)
+	//
+	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// changes nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+	ApproveRuleWithResponse(ctx context.Context, rule RulePath, body ApproveRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveRuleResponse, error)
+
+	// PauseRuleWithResponse Stop a rule's sweep within a second and let none begin
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/pause (the `PauseRule` operationId).
+	PauseRuleWithResponse(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*PauseRuleResponse, error)
+
+	// ResumeRuleWithResponse Let a paused rule go on where it was
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/resume (the `ResumeRule` operationId).
+	ResumeRuleWithResponse(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*ResumeRuleResponse, error)
+
+	// StartSweepWithBodyWithResponse Carry a rule out now, or count what that would do
+	//
+	// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+	// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+	// sweep is stopped.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+	StartSweepWithBodyWithResponse(ctx context.Context, rule RulePath, params *StartSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartSweepResponse, error)
+
+	// StartSweepWithResponse Carry a rule out now, or count what that would do
+	//
+	// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+	// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+	// sweep is stopped.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+	StartSweepWithResponse(ctx context.Context, rule RulePath, params *StartSweepParams, body StartSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*StartSweepResponse, error)
+
+	// SimulateRetentionWithBodyWithResponse Compare what a changed data map would delete with what the present one does
+	//
+	// On real counts. Reads only, and keeps nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+	SimulateRetentionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SimulateRetentionResponse, error)
+
+	// SimulateRetentionWithResponse Compare what a changed data map would delete with what the present one does
+	//
+	// On real counts. Reads only, and keeps nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+	SimulateRetentionWithResponse(ctx context.Context, body SimulateRetentionJSONRequestBody, reqEditors ...RequestEditorFn) (*SimulateRetentionResponse, error)
+
+	// StartSweepsWithResponse Let sweeps go on
+	//
+	// Rules that were paused on their own stay so.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/start (the `StartSweeps` operationId).
+	StartSweepsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StartSweepsResponse, error)
+
+	// StopSweepsWithBodyWithResponse Stop every sweep within a second and let none begin
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+	StopSweepsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StopSweepsResponse, error)
+
+	// StopSweepsWithResponse Stop every sweep within a second and let none begin
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+	StopSweepsWithResponse(ctx context.Context, body StopSweepsJSONRequestBody, reqEditors ...RequestEditorFn) (*StopSweepsResponse, error)
+
+	// ListSweepsWithResponse List sweeps, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/retention/sweeps (the `ListSweeps` operationId).
+	ListSweepsWithResponse(ctx context.Context, params *ListSweepsParams, reqEditors ...RequestEditorFn) (*ListSweepsResponse, error)
+
+	// GetSweepWithResponse Show a sweep
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/retention/sweeps/{sweep} (the `GetSweep` operationId).
+	GetSweepWithResponse(ctx context.Context, sweep SweepPath, reqEditors ...RequestEditorFn) (*GetSweepResponse, error)
+
+	// ApproveSweepWithBodyWithResponse Let a sweep go on that is stopped over a cap
+	//
+	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// is due than was approved.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+	ApproveSweepWithBodyWithResponse(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveSweepResponse, error)
+
+	// ApproveSweepWithResponse Let a sweep go on that is stopped over a cap
+	//
+	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// is due than was approved.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+	ApproveSweepWithResponse(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, body ApproveSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveSweepResponse, error)
+
 	// ListSystemsWithResponse List the systems of the data map
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -3866,6 +6352,372 @@ func (r RevokeApiKeyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RevokeApiKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListHoldsResponse200Headers the declared response headers of an HTTP 200 response for ListHolds
+type ListHoldsResponse200Headers struct {
+	Link *string
+}
+
+// ListHoldsResponseDefaultHeaders the declared response headers of an HTTP default response for ListHolds
+type ListHoldsResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ListHoldsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HoldPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListHoldsResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListHoldsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListHoldsResponse) GetJSON200() *HoldPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListHoldsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListHoldsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListHoldsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListHoldsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListHoldsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PlaceHoldResponse201Headers the declared response headers of an HTTP 201 response for PlaceHold
+type PlaceHoldResponse201Headers struct {
+	ETag     *string
+	Location *string
+}
+
+// PlaceHoldResponseDefaultHeaders the declared response headers of an HTTP default response for PlaceHold
+type PlaceHoldResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type PlaceHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Hold
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *PlaceHoldResponse201Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *PlaceHoldResponseDefaultHeaders
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r PlaceHoldResponse) GetJSON201() *Hold {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PlaceHoldResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PlaceHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PlaceHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PlaceHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PlaceHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SearchHoldsResponseDefaultHeaders the declared response headers of an HTTP default response for SearchHolds
+type SearchHoldsResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type SearchHoldsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HoldPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *SearchHoldsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SearchHoldsResponse) GetJSON200() *HoldPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SearchHoldsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SearchHoldsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SearchHoldsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SearchHoldsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SearchHoldsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// LiftHoldResponse200Headers the declared response headers of an HTTP 200 response for LiftHold
+type LiftHoldResponse200Headers struct {
+	ETag *string
+}
+
+// LiftHoldResponseDefaultHeaders the declared response headers of an HTTP default response for LiftHold
+type LiftHoldResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type LiftHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Hold
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *LiftHoldResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *LiftHoldResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r LiftHoldResponse) GetJSON200() *Hold {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r LiftHoldResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r LiftHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r LiftHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r LiftHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r LiftHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetHoldResponse200Headers the declared response headers of an HTTP 200 response for GetHold
+type GetHoldResponse200Headers struct {
+	ETag *string
+}
+
+// GetHoldResponseDefaultHeaders the declared response headers of an HTTP default response for GetHold
+type GetHoldResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type GetHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Hold
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetHoldResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetHoldResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetHoldResponse) GetJSON200() *Hold {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetHoldResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReviewHoldResponse200Headers the declared response headers of an HTTP 200 response for ReviewHold
+type ReviewHoldResponse200Headers struct {
+	ETag *string
+}
+
+// ReviewHoldResponseDefaultHeaders the declared response headers of an HTTP default response for ReviewHold
+type ReviewHoldResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ReviewHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Hold
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReviewHoldResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ReviewHoldResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReviewHoldResponse) GetJSON200() *Hold {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReviewHoldResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReviewHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReviewHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReviewHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReviewHoldResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5136,6 +7988,757 @@ func (r CompleteTaskResponse) ContentType() string {
 	return ""
 }
 
+// ForecastRetentionResponseDefaultHeaders the declared response headers of an HTTP default response for ForecastRetention
+type ForecastRetentionResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ForecastRetentionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Forecast
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ForecastRetentionResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ForecastRetentionResponse) GetJSON200() *Forecast {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ForecastRetentionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ForecastRetentionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ForecastRetentionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ForecastRetentionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ForecastRetentionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListRulesResponseDefaultHeaders the declared response headers of an HTTP default response for ListRules
+type ListRulesResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ListRulesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RetentionStatus
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListRulesResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRulesResponse) GetJSON200() *RetentionStatus {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRulesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRulesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRulesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRulesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRulesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetRuleResponseDefaultHeaders the declared response headers of an HTTP default response for GetRule
+type GetRuleResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type GetRuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Rule
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetRuleResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRuleResponse) GetJSON200() *Rule {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRuleResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRuleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ApproveRuleResponseDefaultHeaders the declared response headers of an HTTP default response for ApproveRule
+type ApproveRuleResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ApproveRuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Rule
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ApproveRuleResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApproveRuleResponse) GetJSON200() *Rule {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApproveRuleResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveRuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveRuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveRuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveRuleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PauseRuleResponseDefaultHeaders the declared response headers of an HTTP default response for PauseRule
+type PauseRuleResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type PauseRuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Rule
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *PauseRuleResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PauseRuleResponse) GetJSON200() *Rule {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PauseRuleResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PauseRuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PauseRuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PauseRuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PauseRuleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ResumeRuleResponseDefaultHeaders the declared response headers of an HTTP default response for ResumeRule
+type ResumeRuleResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ResumeRuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Rule
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ResumeRuleResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResumeRuleResponse) GetJSON200() *Rule {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResumeRuleResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeRuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeRuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeRuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeRuleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StartSweepResponse202Headers the declared response headers of an HTTP 202 response for StartSweep
+type StartSweepResponse202Headers struct {
+	ETag     *string
+	Location *string
+}
+
+// StartSweepResponseDefaultHeaders the declared response headers of an HTTP default response for StartSweep
+type StartSweepResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type StartSweepResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RuleForecast
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Sweep
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *StartSweepResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *StartSweepResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StartSweepResponse) GetJSON200() *RuleForecast {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r StartSweepResponse) GetJSON202() *Sweep {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartSweepResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartSweepResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartSweepResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartSweepResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartSweepResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SimulateRetentionResponseDefaultHeaders the declared response headers of an HTTP default response for SimulateRetention
+type SimulateRetentionResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type SimulateRetentionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Simulation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *SimulateRetentionResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SimulateRetentionResponse) GetJSON200() *Simulation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SimulateRetentionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SimulateRetentionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SimulateRetentionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SimulateRetentionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SimulateRetentionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StartSweepsResponseDefaultHeaders the declared response headers of an HTTP default response for StartSweeps
+type StartSweepsResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type StartSweepsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RetentionStatus
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *StartSweepsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StartSweepsResponse) GetJSON200() *RetentionStatus {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartSweepsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartSweepsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartSweepsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartSweepsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartSweepsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StopSweepsResponseDefaultHeaders the declared response headers of an HTTP default response for StopSweeps
+type StopSweepsResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type StopSweepsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RetentionStatus
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *StopSweepsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StopSweepsResponse) GetJSON200() *RetentionStatus {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StopSweepsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StopSweepsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StopSweepsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StopSweepsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StopSweepsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListSweepsResponse200Headers the declared response headers of an HTTP 200 response for ListSweeps
+type ListSweepsResponse200Headers struct {
+	Link *string
+}
+
+// ListSweepsResponseDefaultHeaders the declared response headers of an HTTP default response for ListSweeps
+type ListSweepsResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ListSweepsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SweepPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSweepsResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListSweepsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSweepsResponse) GetJSON200() *SweepPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSweepsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSweepsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSweepsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSweepsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSweepsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSweepResponse200Headers the declared response headers of an HTTP 200 response for GetSweep
+type GetSweepResponse200Headers struct {
+	ETag *string
+}
+
+// GetSweepResponseDefaultHeaders the declared response headers of an HTTP default response for GetSweep
+type GetSweepResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type GetSweepResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Sweep
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSweepResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetSweepResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSweepResponse) GetJSON200() *Sweep {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSweepResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSweepResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSweepResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSweepResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSweepResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ApproveSweepResponse202Headers the declared response headers of an HTTP 202 response for ApproveSweep
+type ApproveSweepResponse202Headers struct {
+	ETag *string
+}
+
+// ApproveSweepResponseDefaultHeaders the declared response headers of an HTTP default response for ApproveSweep
+type ApproveSweepResponseDefaultHeaders struct {
+	RetryAfter *int
+}
+
+type ApproveSweepResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Sweep
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ApproveSweepResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ApproveSweepResponseDefaultHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ApproveSweepResponse) GetJSON202() *Sweep {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApproveSweepResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveSweepResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveSweepResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveSweepResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveSweepResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListSystemsResponseDefaultHeaders the declared response headers of an HTTP default response for ListSystems
 type ListSystemsResponseDefaultHeaders struct {
 	RetryAfter *int
@@ -5302,6 +8905,137 @@ func (c *ClientWithResponses) RevokeApiKeyWithResponse(ctx context.Context, key 
 		return nil, err
 	}
 	return ParseRevokeApiKeyResponse(rsp)
+}
+
+// ListHoldsWithResponse List holds, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/holds (the `ListHolds` operationId).
+func (c *ClientWithResponses) ListHoldsWithResponse(ctx context.Context, params *ListHoldsParams, reqEditors ...RequestEditorFn) (*ListHoldsResponse, error) {
+	rsp, err := c.ListHolds(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListHoldsResponse(rsp)
+}
+
+// PlaceHoldWithBodyWithResponse Place a legal hold or a restriction
+//
+// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+// shown again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+func (c *ClientWithResponses) PlaceHoldWithBodyWithResponse(ctx context.Context, params *PlaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PlaceHoldResponse, error) {
+	rsp, err := c.PlaceHoldWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePlaceHoldResponse(rsp)
+}
+
+// PlaceHoldWithResponse Place a legal hold or a restriction
+//
+// On the data of a subject (`identifiers`, or `request`), or on an entity (`system`, `entity`, `when`). When it is
+// answered, no chunk of a sweep begins that does not know of it. Identifiers are encrypted while it lasts and never
+// shown again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds (the `PlaceHold` operationId).
+func (c *ClientWithResponses) PlaceHoldWithResponse(ctx context.Context, params *PlaceHoldParams, body PlaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PlaceHoldResponse, error) {
+	rsp, err := c.PlaceHold(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePlaceHoldResponse(rsp)
+}
+
+// SearchHoldsWithBodyWithResponse Find the holds on one exact identifier
+//
+// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+func (c *ClientWithResponses) SearchHoldsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchHoldsResponse, error) {
+	rsp, err := c.SearchHoldsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchHoldsResponse(rsp)
+}
+
+// SearchHoldsWithResponse Find the holds on one exact identifier
+//
+// A POST, because an identifier must not stand in a URL. It is matched by its keyed commitment.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/search (the `SearchHolds` operationId).
+func (c *ClientWithResponses) SearchHoldsWithResponse(ctx context.Context, body SearchHoldsJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchHoldsResponse, error) {
+	rsp, err := c.SearchHolds(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchHoldsResponse(rsp)
+}
+
+// LiftHoldWithResponse Lift a hold
+//
+// Its identifiers are forgotten, and requests that waited for it go on. It stays in the list, lifted.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/holds/{hold} (the `LiftHold` operationId).
+func (c *ClientWithResponses) LiftHoldWithResponse(ctx context.Context, hold HoldPath, params *LiftHoldParams, reqEditors ...RequestEditorFn) (*LiftHoldResponse, error) {
+	rsp, err := c.LiftHold(ctx, hold, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLiftHoldResponse(rsp)
+}
+
+// GetHoldWithResponse Show a hold
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/holds/{hold} (the `GetHold` operationId).
+func (c *ClientWithResponses) GetHoldWithResponse(ctx context.Context, hold HoldPath, reqEditors ...RequestEditorFn) (*GetHoldResponse, error) {
+	rsp, err := c.GetHold(ctx, hold, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetHoldResponse(rsp)
+}
+
+// ReviewHoldWithBodyWithResponse Record that a hold was looked at again, and by when it is next
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+func (c *ClientWithResponses) ReviewHoldWithBodyWithResponse(ctx context.Context, hold HoldPath, params *ReviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReviewHoldResponse, error) {
+	rsp, err := c.ReviewHoldWithBody(ctx, hold, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReviewHoldResponse(rsp)
+}
+
+// ReviewHoldWithResponse Record that a hold was looked at again, and by when it is next
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold}/review (the `ReviewHold` operationId).
+func (c *ClientWithResponses) ReviewHoldWithResponse(ctx context.Context, hold HoldPath, params *ReviewHoldParams, body ReviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*ReviewHoldResponse, error) {
+	rsp, err := c.ReviewHold(ctx, hold, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReviewHoldResponse(rsp)
 }
 
 // DownloadPackageWithResponse Download an access package by its one-time link
@@ -5741,6 +9475,268 @@ func (c *ClientWithResponses) CompleteTaskWithResponse(ctx context.Context, id R
 	return ParseCompleteTaskResponse(rsp)
 }
 
+// ForecastRetentionWithResponse Count what rules make due now, and in 7, 30 and 90 days
+//
+// Reads only.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/retention/forecast (the `ForecastRetention` operationId).
+func (c *ClientWithResponses) ForecastRetentionWithResponse(ctx context.Context, params *ForecastRetentionParams, reqEditors ...RequestEditorFn) (*ForecastRetentionResponse, error) {
+	rsp, err := c.ForecastRetention(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseForecastRetentionResponse(rsp)
+}
+
+// ListRulesWithResponse List the deletion rules and where they stand
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/retention/rules (the `ListRules` operationId).
+func (c *ClientWithResponses) ListRulesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListRulesResponse, error) {
+	rsp, err := c.ListRules(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRulesResponse(rsp)
+}
+
+// GetRuleWithResponse Show a deletion rule
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/retention/rules/{rule} (the `GetRule` operationId).
+func (c *ClientWithResponses) GetRuleWithResponse(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*GetRuleResponse, error) {
+	rsp, err := c.GetRule(ctx, rule, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRuleResponse(rsp)
+}
+
+// ApproveRuleWithBodyWithResponse Approve a new or changed rule by its hash (disposition review)
+//
+// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// changes nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+func (c *ClientWithResponses) ApproveRuleWithBodyWithResponse(ctx context.Context, rule RulePath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveRuleResponse, error) {
+	rsp, err := c.ApproveRuleWithBody(ctx, rule, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveRuleResponse(rsp)
+}
+
+// ApproveRuleWithResponse Approve a new or changed rule by its hash (disposition review)
+//
+// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// changes nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/rules/{rule}/approve (the `ApproveRule` operationId).
+func (c *ClientWithResponses) ApproveRuleWithResponse(ctx context.Context, rule RulePath, body ApproveRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveRuleResponse, error) {
+	rsp, err := c.ApproveRule(ctx, rule, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveRuleResponse(rsp)
+}
+
+// PauseRuleWithResponse Stop a rule's sweep within a second and let none begin
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/rules/{rule}/pause (the `PauseRule` operationId).
+func (c *ClientWithResponses) PauseRuleWithResponse(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*PauseRuleResponse, error) {
+	rsp, err := c.PauseRule(ctx, rule, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePauseRuleResponse(rsp)
+}
+
+// ResumeRuleWithResponse Let a paused rule go on where it was
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/rules/{rule}/resume (the `ResumeRule` operationId).
+func (c *ClientWithResponses) ResumeRuleWithResponse(ctx context.Context, rule RulePath, reqEditors ...RequestEditorFn) (*ResumeRuleResponse, error) {
+	rsp, err := c.ResumeRule(ctx, rule, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeRuleResponse(rsp)
+}
+
+// StartSweepWithBodyWithResponse Carry a rule out now, or count what that would do
+//
+// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+// sweep is stopped.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+func (c *ClientWithResponses) StartSweepWithBodyWithResponse(ctx context.Context, rule RulePath, params *StartSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartSweepResponse, error) {
+	rsp, err := c.StartSweepWithBody(ctx, rule, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartSweepResponse(rsp)
+}
+
+// StartSweepWithResponse Carry a rule out now, or count what that would do
+//
+// Answers before anything is counted; with `dry_run` after counting, and without deleting. Where a sweep of the
+// rule is under way, it is that one. 409 `wrong-state` while the rule waits for its approval, is paused, or every
+// sweep is stopped.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/rules/{rule}/sweep (the `StartSweep` operationId).
+func (c *ClientWithResponses) StartSweepWithResponse(ctx context.Context, rule RulePath, params *StartSweepParams, body StartSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*StartSweepResponse, error) {
+	rsp, err := c.StartSweep(ctx, rule, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartSweepResponse(rsp)
+}
+
+// SimulateRetentionWithBodyWithResponse Compare what a changed data map would delete with what the present one does
+//
+// On real counts. Reads only, and keeps nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+func (c *ClientWithResponses) SimulateRetentionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SimulateRetentionResponse, error) {
+	rsp, err := c.SimulateRetentionWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSimulateRetentionResponse(rsp)
+}
+
+// SimulateRetentionWithResponse Compare what a changed data map would delete with what the present one does
+//
+// On real counts. Reads only, and keeps nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/simulate (the `SimulateRetention` operationId).
+func (c *ClientWithResponses) SimulateRetentionWithResponse(ctx context.Context, body SimulateRetentionJSONRequestBody, reqEditors ...RequestEditorFn) (*SimulateRetentionResponse, error) {
+	rsp, err := c.SimulateRetention(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSimulateRetentionResponse(rsp)
+}
+
+// StartSweepsWithResponse Let sweeps go on
+//
+// Rules that were paused on their own stay so.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/start (the `StartSweeps` operationId).
+func (c *ClientWithResponses) StartSweepsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StartSweepsResponse, error) {
+	rsp, err := c.StartSweeps(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartSweepsResponse(rsp)
+}
+
+// StopSweepsWithBodyWithResponse Stop every sweep within a second and let none begin
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+func (c *ClientWithResponses) StopSweepsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StopSweepsResponse, error) {
+	rsp, err := c.StopSweepsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopSweepsResponse(rsp)
+}
+
+// StopSweepsWithResponse Stop every sweep within a second and let none begin
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/stop (the `StopSweeps` operationId).
+func (c *ClientWithResponses) StopSweepsWithResponse(ctx context.Context, body StopSweepsJSONRequestBody, reqEditors ...RequestEditorFn) (*StopSweepsResponse, error) {
+	rsp, err := c.StopSweeps(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopSweepsResponse(rsp)
+}
+
+// ListSweepsWithResponse List sweeps, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/retention/sweeps (the `ListSweeps` operationId).
+func (c *ClientWithResponses) ListSweepsWithResponse(ctx context.Context, params *ListSweepsParams, reqEditors ...RequestEditorFn) (*ListSweepsResponse, error) {
+	rsp, err := c.ListSweeps(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSweepsResponse(rsp)
+}
+
+// GetSweepWithResponse Show a sweep
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/retention/sweeps/{sweep} (the `GetSweep` operationId).
+func (c *ClientWithResponses) GetSweepWithResponse(ctx context.Context, sweep SweepPath, reqEditors ...RequestEditorFn) (*GetSweepResponse, error) {
+	rsp, err := c.GetSweep(ctx, sweep, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSweepResponse(rsp)
+}
+
+// ApproveSweepWithBodyWithResponse Let a sweep go on that is stopped over a cap
+//
+// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// is due than was approved.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+func (c *ClientWithResponses) ApproveSweepWithBodyWithResponse(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveSweepResponse, error) {
+	rsp, err := c.ApproveSweepWithBody(ctx, sweep, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveSweepResponse(rsp)
+}
+
+// ApproveSweepWithResponse Let a sweep go on that is stopped over a cap
+//
+// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// is due than was approved.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/retention/sweeps/{sweep}/approve (the `ApproveSweep` operationId).
+func (c *ClientWithResponses) ApproveSweepWithResponse(ctx context.Context, sweep SweepPath, params *ApproveSweepParams, body ApproveSweepJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveSweepResponse, error) {
+	rsp, err := c.ApproveSweep(ctx, sweep, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveSweepResponse(rsp)
+}
+
 // ListSystemsWithResponse List the systems of the data map
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5912,6 +9908,339 @@ func ParseRevokeApiKeyResponse(rsp *http.Response) (*RevokeApiKeyResponse, error
 	switch {
 	case true:
 		var headers RevokeApiKeyResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListHoldsResponse parses an HTTP response from a ListHoldsWithResponse call
+func ParseListHoldsResponse(rsp *http.Response) (*ListHoldsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListHoldsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HoldPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListHoldsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ListHoldsResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePlaceHoldResponse parses an HTTP response from a PlaceHoldWithResponse call
+func ParsePlaceHoldResponse(rsp *http.Response) (*PlaceHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PlaceHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Hold
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers PlaceHoldResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers201 = &headers
+	case true:
+		var headers PlaceHoldResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSearchHoldsResponse parses an HTTP response from a SearchHoldsWithResponse call
+func ParseSearchHoldsResponse(rsp *http.Response) (*SearchHoldsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SearchHoldsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HoldPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers SearchHoldsResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseLiftHoldResponse parses an HTTP response from a LiftHoldWithResponse call
+func ParseLiftHoldResponse(rsp *http.Response) (*LiftHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &LiftHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Hold
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers LiftHoldResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers LiftHoldResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetHoldResponse parses an HTTP response from a GetHoldWithResponse call
+func ParseGetHoldResponse(rsp *http.Response) (*GetHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Hold
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetHoldResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers GetHoldResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReviewHoldResponse parses an HTTP response from a ReviewHoldWithResponse call
+func ParseReviewHoldResponse(rsp *http.Response) (*ReviewHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReviewHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Hold
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReviewHoldResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ReviewHoldResponseDefaultHeaders
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -7059,6 +11388,658 @@ func ParseCompleteTaskResponse(rsp *http.Response) (*CompleteTaskResponse, error
 		response.Headers200 = &headers
 	case true:
 		var headers CompleteTaskResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseForecastRetentionResponse parses an HTTP response from a ForecastRetentionWithResponse call
+func ParseForecastRetentionResponse(rsp *http.Response) (*ForecastRetentionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ForecastRetentionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Forecast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers ForecastRetentionResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListRulesResponse parses an HTTP response from a ListRulesWithResponse call
+func ParseListRulesResponse(rsp *http.Response) (*ListRulesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRulesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RetentionStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers ListRulesResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRuleResponse parses an HTTP response from a GetRuleWithResponse call
+func ParseGetRuleResponse(rsp *http.Response) (*GetRuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Rule
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers GetRuleResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseApproveRuleResponse parses an HTTP response from a ApproveRuleWithResponse call
+func ParseApproveRuleResponse(rsp *http.Response) (*ApproveRuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveRuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Rule
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers ApproveRuleResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePauseRuleResponse parses an HTTP response from a PauseRuleWithResponse call
+func ParsePauseRuleResponse(rsp *http.Response) (*PauseRuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PauseRuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Rule
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers PauseRuleResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseResumeRuleResponse parses an HTTP response from a ResumeRuleWithResponse call
+func ParseResumeRuleResponse(rsp *http.Response) (*ResumeRuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeRuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Rule
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers ResumeRuleResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStartSweepResponse parses an HTTP response from a StartSweepWithResponse call
+func ParseStartSweepResponse(rsp *http.Response) (*StartSweepResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartSweepResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RuleForecast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Sweep
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers StartSweepResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers StartSweepResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSimulateRetentionResponse parses an HTTP response from a SimulateRetentionWithResponse call
+func ParseSimulateRetentionResponse(rsp *http.Response) (*SimulateRetentionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SimulateRetentionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Simulation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers SimulateRetentionResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStartSweepsResponse parses an HTTP response from a StartSweepsWithResponse call
+func ParseStartSweepsResponse(rsp *http.Response) (*StartSweepsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartSweepsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RetentionStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers StartSweepsResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStopSweepsResponse parses an HTTP response from a StopSweepsWithResponse call
+func ParseStopSweepsResponse(rsp *http.Response) (*StopSweepsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StopSweepsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RetentionStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case true:
+		var headers StopSweepsResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSweepsResponse parses an HTTP response from a ListSweepsWithResponse call
+func ParseListSweepsResponse(rsp *http.Response) (*ListSweepsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSweepsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SweepPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSweepsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ListSweepsResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSweepResponse parses an HTTP response from a GetSweepWithResponse call
+func ParseGetSweepResponse(rsp *http.Response) (*GetSweepResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSweepResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Sweep
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSweepResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers GetSweepResponseDefaultHeaders
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseApproveSweepResponse parses an HTTP response from a ApproveSweepWithResponse call
+func ParseApproveSweepResponse(rsp *http.Response) (*ApproveSweepResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveSweepResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Sweep
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers ApproveSweepResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers ApproveSweepResponseDefaultHeaders
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -24,6 +24,30 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for Action.
+const (
+	ActionDelete       Action = "delete"
+	ActionExpire       Action = "expire"
+	ActionNext         Action = "next"
+	ActionPseudonymise Action = "pseudonymise"
+)
+
+// Valid indicates whether the value is a known member of the Action enum.
+func (e Action) Valid() bool {
+	switch e {
+	case ActionDelete:
+		return true
+	case ActionExpire:
+		return true
+	case ActionNext:
+		return true
+	case ActionPseudonymise:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Cause.
 const (
 	CauseArchived   Cause = "archived"
@@ -96,6 +120,24 @@ func (e Ground) Valid() bool {
 	case GroundE:
 		return true
 	case GroundF:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HoldKind.
+const (
+	HoldKindLegal       HoldKind = "legal"
+	HoldKindRestriction HoldKind = "restriction"
+)
+
+// Valid indicates whether the value is a known member of the HoldKind enum.
+func (e HoldKind) Valid() bool {
+	switch e {
+	case HoldKindLegal:
+		return true
+	case HoldKindRestriction:
 		return true
 	default:
 		return false
@@ -276,6 +318,72 @@ func (e Role) Valid() bool {
 	}
 }
 
+// Defines values for RuleDifferenceChange.
+const (
+	RuleDifferenceChangeAdded   RuleDifferenceChange = "added"
+	RuleDifferenceChangeChanged RuleDifferenceChange = "changed"
+	RuleDifferenceChangeRemoved RuleDifferenceChange = "removed"
+	RuleDifferenceChangeSame    RuleDifferenceChange = "same"
+)
+
+// Valid indicates whether the value is a known member of the RuleDifferenceChange enum.
+func (e RuleDifferenceChange) Valid() bool {
+	switch e {
+	case RuleDifferenceChangeAdded:
+		return true
+	case RuleDifferenceChangeChanged:
+		return true
+	case RuleDifferenceChangeRemoved:
+		return true
+	case RuleDifferenceChangeSame:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RuleStartIfNull.
+const (
+	RuleStartIfNullDue   RuleStartIfNull = "due"
+	RuleStartIfNullField RuleStartIfNull = "field"
+	RuleStartIfNullKeep  RuleStartIfNull = "keep"
+)
+
+// Valid indicates whether the value is a known member of the RuleStartIfNull enum.
+func (e RuleStartIfNull) Valid() bool {
+	switch e {
+	case RuleStartIfNullDue:
+		return true
+	case RuleStartIfNullField:
+		return true
+	case RuleStartIfNullKeep:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RuleStartKind.
+const (
+	RuleStartKindEventTime RuleStartKind = "event_time"
+	RuleStartKindField     RuleStartKind = "field"
+	RuleStartKindObjectAge RuleStartKind = "object_age"
+)
+
+// Valid indicates whether the value is a known member of the RuleStartKind enum.
+func (e RuleStartKind) Valid() bool {
+	switch e {
+	case RuleStartKindEventTime:
+		return true
+	case RuleStartKindField:
+		return true
+	case RuleStartKindObjectAge:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for State.
 const (
 	StateAwaitingIdentity        State = "awaiting_identity"
@@ -327,6 +435,36 @@ func (e State) Valid() bool {
 	}
 }
 
+// Defines values for SweepState.
+const (
+	SweepStateDone    SweepState = "done"
+	SweepStateEnded   SweepState = "ended"
+	SweepStateFailed  SweepState = "failed"
+	SweepStatePaused  SweepState = "paused"
+	SweepStateRunning SweepState = "running"
+	SweepStateStopped SweepState = "stopped"
+)
+
+// Valid indicates whether the value is a known member of the SweepState enum.
+func (e SweepState) Valid() bool {
+	switch e {
+	case SweepStateDone:
+		return true
+	case SweepStateEnded:
+		return true
+	case SweepStateFailed:
+		return true
+	case SweepStatePaused:
+		return true
+	case SweepStateRunning:
+		return true
+	case SweepStateStopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TaskState.
 const (
 	TaskStateCancelled TaskState = "cancelled"
@@ -353,6 +491,9 @@ func (e TaskState) Valid() bool {
 		return false
 	}
 }
+
+// Action What a rule does with what is due; `next` leaves it to the rules after it.
+type Action string
 
 // ApiKey defines model for ApiKey.
 type ApiKey struct {
@@ -414,6 +555,14 @@ type Clock struct {
 	Received    openapi_types.Date `json:"received"`
 }
 
+// Condition Rows whose `field` has one of `values`, is null, or is not; one of the three.
+type Condition struct {
+	Field   FieldName `json:"field"`
+	NotNull *bool     `json:"not_null,omitempty"`
+	Null    *bool     `json:"null,omitempty"`
+	Values  *[]string `json:"values,omitempty"`
+}
+
 // Copy A place that Lethe cannot reach itself.
 type Copy struct {
 	// Ends ISO 8601 period after the erasure.
@@ -435,6 +584,9 @@ type CreatedApiKey struct {
 
 // Cursor defines model for Cursor.
 type Cursor = string
+
+// EntityName defines model for EntityName.
+type EntityName = string
 
 // Event defines model for Event.
 type Event struct {
@@ -481,6 +633,9 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
+// FieldName defines model for FieldName.
+type FieldName = string
+
 // Finding defines model for Finding.
 type Finding struct {
 	Code     string  `json:"code"`
@@ -491,8 +646,86 @@ type Finding struct {
 	Severity string  `json:"severity"`
 }
 
+// Forecast defines model for Forecast.
+type Forecast struct {
+	At    time.Time      `json:"at"`
+	Rules []RuleForecast `json:"rules"`
+}
+
 // Ground The letter of Art. 17(1).
 type Ground string
+
+// Hold defines model for Hold.
+type Hold struct {
+	CreatedAt time.Time `json:"created_at"`
+	Entity    *string   `json:"entity,omitempty"`
+	Id        HoldID    `json:"id"`
+
+	// Identifiers How many of a subject's identifiers it holds by; they are not shown.
+	Identifiers int `json:"identifiers"`
+
+	// Kind A legal hold (Art. 17(3)(e)) or a restriction (Art. 18).
+	Kind      HoldKind   `json:"kind"`
+	LiftedAt  *time.Time `json:"lifted_at,omitempty"`
+	LiftedBy  *string    `json:"lifted_by,omitempty"`
+	PlacedBy  string     `json:"placed_by"`
+	Reference *string    `json:"reference,omitempty"`
+
+	// Request The restriction request that it comes from.
+	Request *string             `json:"request,omitempty"`
+	Review  *openapi_types.Date `json:"review,omitempty"`
+	System  *string             `json:"system,omitempty"`
+	Tenant  *string             `json:"tenant,omitempty"`
+	Version int64               `json:"version"`
+	When    []Condition         `json:"when"`
+}
+
+// HoldID defines model for HoldID.
+type HoldID = string
+
+// HoldKind A legal hold (Art. 17(3)(e)) or a restriction (Art. 18).
+type HoldKind string
+
+// HoldPage defines model for HoldPage.
+type HoldPage struct {
+	Holds      []Hold  `json:"holds"`
+	NextCursor *string `json:"next_cursor,omitempty"`
+}
+
+// HoldReview defines model for HoldReview.
+type HoldReview struct {
+	Review openapi_types.Date `json:"review"`
+}
+
+// HoldSearch defines model for HoldSearch.
+type HoldSearch struct {
+	Cursor     *Cursor    `json:"cursor,omitempty"`
+	Identifier Identifier `json:"identifier"`
+	Lifted     *bool      `json:"lifted,omitempty"`
+	Limit      *int       `json:"limit,omitempty"`
+	Tenant     *Tenant    `json:"tenant,omitempty"`
+}
+
+// Horizon defines model for Horizon.
+type Horizon struct {
+	Before    time.Time `json:"before"`
+	Blocked   int64     `json:"blocked"`
+	BlockedBy []string  `json:"blocked_by"`
+
+	// Bytes Estimate.
+	Bytes int64 `json:"bytes"`
+
+	// Days From today.
+	Days int `json:"days"`
+
+	// Free Neither held nor blocked.
+	Free int64 `json:"free"`
+	Held int64 `json:"held"`
+
+	// Rows Everything whose time has come.
+	Rows  int64 `json:"rows"`
+	Total int64 `json:"total"`
+}
 
 // Identifier defines model for Identifier.
 type Identifier struct {
@@ -515,7 +748,7 @@ type IdentityConfirmation struct {
 // Instruction defines model for Instruction.
 type Instruction struct {
 	// Reference The processor's file number of the instruction, not a person's name.
-	Reference string `json:"reference"`
+	Reference Reference `json:"reference"`
 }
 
 // Kind The right of Art. 15, 16, 17, 18, 20 or 21.
@@ -536,6 +769,27 @@ type NewApiKey struct {
 	// Tenants Absent is every tenant.
 	Tenants *[]Tenant     `json:"tenants,omitempty"`
 	Type    PrincipalType `json:"type"`
+}
+
+// NewHold defines model for NewHold.
+type NewHold struct {
+	Entity      *EntityName  `json:"entity,omitempty"`
+	Identifiers *Identifiers `json:"identifiers,omitempty"`
+
+	// Kind A legal hold (Art. 17(3)(e)) or a restriction (Art. 18).
+	Kind HoldKind `json:"kind"`
+
+	// Reference File number of the matter, not a person's name. A legal hold needs one.
+	Reference *Reference `json:"reference,omitempty"`
+	Request   *RequestID `json:"request,omitempty"`
+
+	// Review By when a legal hold is looked at again. It needs one.
+	Review *openapi_types.Date `json:"review,omitempty"`
+	System *SystemName         `json:"system,omitempty"`
+	Tenant *Tenant             `json:"tenant,omitempty"`
+
+	// When With `entity`; all must hold. Everything is held without.
+	When *[]Condition `json:"when,omitempty"`
 }
 
 // NewPreview defines model for NewPreview.
@@ -577,6 +831,12 @@ type NewRequest struct {
 	// Scope Limits a request to some systems or purposes; empty is everything.
 	Scope  *Scope  `json:"scope,omitempty"`
 	Tenant *Tenant `json:"tenant,omitempty"`
+}
+
+// NewSimulation defines model for NewSimulation.
+type NewSimulation struct {
+	// Map The text of the changed data map, with `${VARIABLES}` in place of secrets.
+	Map string `json:"map"`
 }
 
 // Package defines model for Package.
@@ -721,6 +981,9 @@ type ReceiptLine struct {
 	ResolvedAfterInterruption *int64 `json:"resolved_after_interruption,omitempty"`
 }
 
+// Reference defines model for Reference.
+type Reference = string
+
 // Refusal defines model for Refusal.
 type Refusal struct {
 	// Article For instance `12(5)(b)` or `17(3)(e)`.
@@ -792,8 +1055,149 @@ type Residue struct {
 	Waits *Waits `json:"waits,omitempty"`
 }
 
+// RetentionStatus defines model for RetentionStatus.
+type RetentionStatus struct {
+	// Rules In the order of the data map.
+	Rules []Rule `json:"rules"`
+
+	// Schedule Cron expression, in `time_zone`.
+	Schedule string         `json:"schedule"`
+	Stopped  *StoppedSweeps `json:"stopped,omitempty"`
+
+	// TimeZone The controller's.
+	TimeZone string `json:"time_zone"`
+
+	// Window When scheduled sweeps work, such as 22:00-06:00; at any time when absent.
+	Window *string `json:"window,omitempty"`
+}
+
 // Role defines model for Role.
 type Role string
+
+// Rule defines model for Rule.
+type Rule struct {
+	// Action What a rule does with what is due; `next` leaves it to the rules after it.
+	Action     Action     `json:"action"`
+	ApprovedAt *time.Time `json:"approved_at,omitempty"`
+	ApprovedBy *string    `json:"approved_by,omitempty"`
+
+	// Backlog Still due after its last sweep.
+	Backlog *int64 `json:"backlog,omitempty"`
+	Blocked *int64 `json:"blocked,omitempty"`
+
+	// Cap Above one of these a sweep stops before it deletes anything.
+	Cap   RuleCap `json:"cap"`
+	Class string  `json:"class"`
+
+	// CountedAt When `due`, `held` and `blocked` were counted.
+	CountedAt *time.Time `json:"counted_at,omitempty"`
+
+	// Due Neither held nor blocked.
+	Due    *int64 `json:"due,omitempty"`
+	Entity string `json:"entity"`
+
+	// From Starting point of the class, such as end_of_calendar_year.
+	From string `json:"from"`
+
+	// Grace ISO 8601.
+	Grace *string `json:"grace,omitempty"`
+
+	// Hash What is approved.
+	Hash        string     `json:"hash"`
+	Held        *int64     `json:"held,omitempty"`
+	LastSuccess *time.Time `json:"last_success,omitempty"`
+	LastSweep   *Sweep     `json:"last_sweep,omitempty"`
+
+	// Minimum Statutory minimum, ISO 8601.
+	Minimum *string  `json:"minimum,omitempty"`
+	Name    RuleName `json:"name"`
+
+	// NeedsApproval It does not run before it is approved.
+	NeedsApproval bool       `json:"needs_approval"`
+	NextRun       *time.Time `json:"next_run,omitempty"`
+	PausedAt      *time.Time `json:"paused_at,omitempty"`
+	PausedBy      *string    `json:"paused_by,omitempty"`
+
+	// Period ISO 8601, such as P7Y.
+	Period string `json:"period"`
+
+	// Reviewed It needs an approval when it is new or has changed.
+	Reviewed bool        `json:"reviewed"`
+	Start    RuleStart   `json:"start"`
+	System   string      `json:"system"`
+	When     []Condition `json:"when"`
+}
+
+// RuleApproval defines model for RuleApproval.
+type RuleApproval struct {
+	Hash string `json:"hash"`
+}
+
+// RuleCap Above one of these a sweep stops before it deletes anything.
+type RuleCap struct {
+	// Growth Times the mean of the last runs.
+	Growth *float64 `json:"growth,omitempty"`
+	Rows   *int64   `json:"rows,omitempty"`
+
+	// Share Of the entity: 0.1 is 10%.
+	Share *float64 `json:"share,omitempty"`
+}
+
+// RuleDifference defines model for RuleDifference.
+type RuleDifference struct {
+	After  *RuleForecast        `json:"after,omitempty"`
+	Before *RuleForecast        `json:"before,omitempty"`
+	Change RuleDifferenceChange `json:"change"`
+	Entity string               `json:"entity"`
+	Rule   RuleName             `json:"rule"`
+	System string               `json:"system"`
+}
+
+// RuleDifferenceChange defines model for RuleDifference.Change.
+type RuleDifferenceChange string
+
+// RuleForecast defines model for RuleForecast.
+type RuleForecast struct {
+	// Action What a rule does with what is due; `next` leaves it to the rules after it.
+	Action Action  `json:"action"`
+	Entity string  `json:"entity"`
+	Hint   *string `json:"hint,omitempty"`
+
+	// Horizons Now, and in 7, 30 and 90 days; none with a `problem`.
+	Horizons []Horizon `json:"horizons"`
+
+	// Problem Why it could not be counted.
+	Problem *string  `json:"problem,omitempty"`
+	Rule    RuleName `json:"rule"`
+	System  string   `json:"system"`
+
+	// Would What keeps a sweep started now from deleting: needs-approval, paused, stopped or over-cap.
+	Would *string `json:"would,omitempty"`
+}
+
+// RuleName defines model for RuleName.
+type RuleName = string
+
+// RuleStart defines model for RuleStart.
+type RuleStart struct {
+	Field *string `json:"field,omitempty"`
+
+	// IfNull What a missing start means.
+	IfNull *RuleStartIfNull `json:"if_null,omitempty"`
+	Kind   RuleStartKind    `json:"kind"`
+
+	// Latest The latest of these related rows counts, `entity.field`.
+	Latest *[]string `json:"latest,omitempty"`
+
+	// NullField The start instead, with `field`.
+	NullField *string `json:"null_field,omitempty"`
+}
+
+// RuleStartIfNull What a missing start means.
+type RuleStartIfNull string
+
+// RuleStartKind defines model for RuleStart.Kind.
+type RuleStartKind string
 
 // Scope Limits a request to some systems or purposes; empty is everything.
 type Scope struct {
@@ -813,11 +1217,126 @@ type Search struct {
 	Tenant *Tenant  `json:"tenant,omitempty"`
 }
 
+// Simulation defines model for Simulation.
+type Simulation struct {
+	At time.Time `json:"at"`
+
+	// MapVersion The present map's.
+	MapVersion int              `json:"map_version"`
+	Rules      []RuleDifference `json:"rules"`
+}
+
 // StableCode A short code, not free text, because it is kept in the timeline.
 type StableCode = string
 
 // State defines model for State.
 type State string
+
+// StoppedSweeps defines model for StoppedSweeps.
+type StoppedSweeps struct {
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+}
+
+// Sweep defines model for Sweep.
+type Sweep struct {
+	// Action What a rule does with what is due; `next` leaves it to the rules after it.
+	Action   Action `json:"action"`
+	Approved *int64 `json:"approved,omitempty"`
+
+	// ApprovedBy Of a count above a cap.
+	ApprovedBy *string `json:"approved_by,omitempty"`
+
+	// Before The cut-off: what starts before it is due.
+	Before  time.Time `json:"before"`
+	Blocked int64     `json:"blocked"`
+
+	// BlockedBy Entities whose rows kept due rows from going.
+	BlockedBy []string  `json:"blocked_by"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// Due What may go, neither held nor blocked; absent until it is counted.
+	Due        *int64     `json:"due,omitempty"`
+	Entity     string     `json:"entity"`
+	FinishedAt *time.Time `json:"finished_at,omitempty"`
+	Held       int64      `json:"held"`
+
+	// Hint What happened.
+	Hint *string `json:"hint,omitempty"`
+	Id   SweepID `json:"id"`
+
+	// Left Still due when it was done.
+	Left       *int64        `json:"left,omitempty"`
+	MapVersion int           `json:"map_version"`
+	Measures   SweepMeasures `json:"measures"`
+	Now        bool          `json:"now"`
+
+	// Reason A stable code of why it stopped, failed or ended.
+	Reason *string `json:"reason,omitempty"`
+
+	// Results What was done, children included.
+	Results  []ReceiptLine `json:"results"`
+	Rule     RuleName      `json:"rule"`
+	RuleHash string        `json:"rule_hash"`
+
+	// StartedBy `lethe` when it was scheduled.
+	StartedBy string     `json:"started_by"`
+	State     SweepState `json:"state"`
+	System    string     `json:"system"`
+
+	// Total Of the entity; may be an estimate.
+	Total     *int64    `json:"total,omitempty"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Version   int64     `json:"version"`
+}
+
+// SweepApproval defines model for SweepApproval.
+type SweepApproval struct {
+	// Due The count that was shown.
+	Due int64 `json:"due"`
+}
+
+// SweepID defines model for SweepID.
+type SweepID = string
+
+// SweepMeasures defines model for SweepMeasures.
+type SweepMeasures struct {
+	// Bytes Estimate of what was freed.
+	Bytes int64 `json:"bytes"`
+
+	// LongestSeconds The longest transaction.
+	LongestSeconds float64 `json:"longest_seconds"`
+
+	// PausedSeconds By stable code of why.
+	PausedSeconds map[string]float64 `json:"paused_seconds"`
+	Transactions  int64              `json:"transactions"`
+	WorkedSeconds float64            `json:"worked_seconds"`
+}
+
+// SweepOrder defines model for SweepOrder.
+type SweepOrder struct {
+	// DryRun Count only.
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Now Work outside the nightly window too.
+	Now *bool `json:"now,omitempty"`
+}
+
+// SweepPage defines model for SweepPage.
+type SweepPage struct {
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Sweeps     []Sweep `json:"sweeps"`
+}
+
+// SweepState defines model for SweepState.
+type SweepState string
+
+// SweepStop defines model for SweepStop.
+type SweepStop struct {
+	// Reason A short code, not free text, because it is kept in the timeline.
+	Reason StableCode `json:"reason"`
+}
 
 // System defines model for System.
 type System struct {
@@ -886,6 +1405,9 @@ type Waits struct {
 	Ends  *time.Time `json:"ends,omitempty"`
 }
 
+// HoldPath defines model for HoldPath.
+type HoldPath = HoldID
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -894,6 +1416,12 @@ type IfMatch = string
 
 // Limit defines model for Limit.
 type Limit = int
+
+// RulePath defines model for RulePath.
+type RulePath = RuleName
+
+// SweepPath defines model for SweepPath.
+type SweepPath = SweepID
 
 // SystemPath defines model for SystemPath.
 type SystemPath = SystemName
@@ -912,6 +1440,39 @@ type ListApiKeysParams struct {
 type CreateApiKeyParams struct {
 	// IdempotencyKey Any text that is unique to this call, for instance a UUID. Not an identifier of a person.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListHoldsParams defines parameters for ListHolds.
+type ListHoldsParams struct {
+	// Lifted Those that were lifted, instead of those that last.
+	Lifted *bool `form:"lifted,omitempty" json:"lifted,omitempty"`
+
+	// Overdue Only those whose review date has passed.
+	Overdue *bool       `form:"overdue,omitempty" json:"overdue,omitempty"`
+	Tenant  *Tenant     `form:"tenant,omitempty" json:"tenant,omitempty"`
+	System  *SystemName `form:"system,omitempty" json:"system,omitempty"`
+
+	// Cursor From the `Link` or `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// PlaceHoldParams defines parameters for PlaceHold.
+type PlaceHoldParams struct {
+	// IdempotencyKey Any text that is unique to this call, for instance a UUID. Not an identifier of a person.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// LiftHoldParams defines parameters for LiftHold.
+type LiftHoldParams struct {
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ReviewHoldParams defines parameters for ReviewHold.
+type ReviewHoldParams struct {
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListRequestsParams defines parameters for ListRequests.
@@ -935,13 +1496,13 @@ type FileRequestParams struct {
 
 // ApproveRequestParams defines parameters for ApproveRequest.
 type ApproveRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CancelRequestParams defines parameters for CancelRequest.
 type CancelRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -954,19 +1515,19 @@ type ListEventsParams struct {
 
 // ExtendRequestParams defines parameters for ExtendRequest.
 type ExtendRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ConfirmIdentityParams defines parameters for ConfirmIdentity.
 type ConfirmIdentityParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // InstructRequestParams defines parameters for InstructRequest.
 type InstructRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -978,36 +1539,76 @@ type CreatePackageLinkParams struct {
 
 // PauseRequestParams defines parameters for PauseRequest.
 type PauseRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // RefuseRequestParams defines parameters for RefuseRequest.
 type RefuseRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ResumeRequestParams defines parameters for ResumeRequest.
 type ResumeRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // RetryRequestParams defines parameters for RetryRequest.
 type RetryRequestParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CompleteTaskParams defines parameters for CompleteTask.
 type CompleteTaskParams struct {
-	// IfMatch The `ETag` of the request as the caller saw it. Missing, the answer is 428.
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ForecastRetentionParams defines parameters for ForecastRetention.
+type ForecastRetentionParams struct {
+	// Rule Only these rules; may be given several times.
+	Rule *[]RuleName `form:"rule,omitempty" json:"rule,omitempty"`
+}
+
+// StartSweepParams defines parameters for StartSweep.
+type StartSweepParams struct {
+	// IdempotencyKey Any text that is unique to this call, for instance a UUID. Not an identifier of a person.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListSweepsParams defines parameters for ListSweeps.
+type ListSweepsParams struct {
+	Rule   *RuleName   `form:"rule,omitempty" json:"rule,omitempty"`
+	System *SystemName `form:"system,omitempty" json:"system,omitempty"`
+
+	// State May be given several times.
+	State *[]SweepState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Cursor From the `Link` or `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ApproveSweepParams defines parameters for ApproveSweep.
+type ApproveSweepParams struct {
+	// IfMatch The `ETag` as the caller saw it. Missing, the answer is 428.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CreateApiKeyJSONRequestBody defines body for CreateApiKey for application/json ContentType.
 type CreateApiKeyJSONRequestBody = NewApiKey
+
+// PlaceHoldJSONRequestBody defines body for PlaceHold for application/json ContentType.
+type PlaceHoldJSONRequestBody = NewHold
+
+// SearchHoldsJSONRequestBody defines body for SearchHolds for application/json ContentType.
+type SearchHoldsJSONRequestBody = HoldSearch
+
+// ReviewHoldJSONRequestBody defines body for ReviewHold for application/json ContentType.
+type ReviewHoldJSONRequestBody = HoldReview
 
 // PreviewPlanJSONRequestBody defines body for PreviewPlan for application/json ContentType.
 type PreviewPlanJSONRequestBody = NewPreview
@@ -1039,6 +1640,21 @@ type RefuseRequestJSONRequestBody = Refusal
 // CompleteTaskJSONRequestBody defines body for CompleteTask for application/json ContentType.
 type CompleteTaskJSONRequestBody = TaskCompletion
 
+// ApproveRuleJSONRequestBody defines body for ApproveRule for application/json ContentType.
+type ApproveRuleJSONRequestBody = RuleApproval
+
+// StartSweepJSONRequestBody defines body for StartSweep for application/json ContentType.
+type StartSweepJSONRequestBody = SweepOrder
+
+// SimulateRetentionJSONRequestBody defines body for SimulateRetention for application/json ContentType.
+type SimulateRetentionJSONRequestBody = NewSimulation
+
+// StopSweepsJSONRequestBody defines body for StopSweeps for application/json ContentType.
+type StopSweepsJSONRequestBody = SweepStop
+
+// ApproveSweepJSONRequestBody defines body for ApproveSweep for application/json ContentType.
+type ApproveSweepJSONRequestBody = SweepApproval
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// ListApiKeys List keys, without their tokens
@@ -1050,6 +1666,24 @@ type ServerInterface interface {
 	// RevokeApiKey Revoke a key
 	// (DELETE /v1/api-keys/{key})
 	RevokeApiKey(c *gin.Context, key ApiKeyID)
+	// ListHolds List holds, newest first
+	// (GET /v1/holds)
+	ListHolds(c *gin.Context, params ListHoldsParams)
+	// PlaceHold Place a legal hold or a restriction
+	// (POST /v1/holds)
+	PlaceHold(c *gin.Context, params PlaceHoldParams)
+	// SearchHolds Find the holds on one exact identifier
+	// (POST /v1/holds/search)
+	SearchHolds(c *gin.Context)
+	// LiftHold Lift a hold
+	// (DELETE /v1/holds/{hold})
+	LiftHold(c *gin.Context, hold HoldPath, params LiftHoldParams)
+	// GetHold Show a hold
+	// (GET /v1/holds/{hold})
+	GetHold(c *gin.Context, hold HoldPath)
+	// ReviewHold Record that a hold was looked at again, and by when it is next
+	// (POST /v1/holds/{hold}/review)
+	ReviewHold(c *gin.Context, hold HoldPath, params ReviewHoldParams)
 	// DownloadPackage Download an access package by its one-time link
 	// (GET /v1/packages/{token})
 	DownloadPackage(c *gin.Context, token string)
@@ -1113,6 +1747,45 @@ type ServerInterface interface {
 	// CompleteTask Report that a person has done a manual task
 	// (POST /v1/requests/{id}/tasks/{system}/complete)
 	CompleteTask(c *gin.Context, id RequestID, system SystemPath, params CompleteTaskParams)
+	// ForecastRetention Count what rules make due now, and in 7, 30 and 90 days
+	// (GET /v1/retention/forecast)
+	ForecastRetention(c *gin.Context, params ForecastRetentionParams)
+	// ListRules List the deletion rules and where they stand
+	// (GET /v1/retention/rules)
+	ListRules(c *gin.Context)
+	// GetRule Show a deletion rule
+	// (GET /v1/retention/rules/{rule})
+	GetRule(c *gin.Context, rule RulePath)
+	// ApproveRule Approve a new or changed rule by its hash (disposition review)
+	// (POST /v1/retention/rules/{rule}/approve)
+	ApproveRule(c *gin.Context, rule RulePath)
+	// PauseRule Stop a rule's sweep within a second and let none begin
+	// (POST /v1/retention/rules/{rule}/pause)
+	PauseRule(c *gin.Context, rule RulePath)
+	// ResumeRule Let a paused rule go on where it was
+	// (POST /v1/retention/rules/{rule}/resume)
+	ResumeRule(c *gin.Context, rule RulePath)
+	// StartSweep Carry a rule out now, or count what that would do
+	// (POST /v1/retention/rules/{rule}/sweep)
+	StartSweep(c *gin.Context, rule RulePath, params StartSweepParams)
+	// SimulateRetention Compare what a changed data map would delete with what the present one does
+	// (POST /v1/retention/simulate)
+	SimulateRetention(c *gin.Context)
+	// StartSweeps Let sweeps go on
+	// (POST /v1/retention/start)
+	StartSweeps(c *gin.Context)
+	// StopSweeps Stop every sweep within a second and let none begin
+	// (POST /v1/retention/stop)
+	StopSweeps(c *gin.Context)
+	// ListSweeps List sweeps, newest first
+	// (GET /v1/retention/sweeps)
+	ListSweeps(c *gin.Context, params ListSweepsParams)
+	// GetSweep Show a sweep
+	// (GET /v1/retention/sweeps/{sweep})
+	GetSweep(c *gin.Context, sweep SweepPath)
+	// ApproveSweep Let a sweep go on that is stopped over a cap
+	// (POST /v1/retention/sweeps/{sweep}/approve)
+	ApproveSweep(c *gin.Context, sweep SweepPath, params ApproveSweepParams)
 	// ListSystems List the systems of the data map
 	// (GET /v1/systems)
 	ListSystems(c *gin.Context)
@@ -1228,6 +1901,249 @@ func (siw *ServerInterfaceWrapper) RevokeApiKey(c *gin.Context) {
 	}
 
 	siw.Handler.RevokeApiKey(c, key)
+}
+
+// ListHolds operation middleware
+func (siw *ServerInterfaceWrapper) ListHolds(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListHoldsParams
+
+	// ------------- Optional query parameter "lifted" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "lifted", c.Request.URL.Query(), &params.Lifted, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter lifted: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "overdue" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "overdue", c.Request.URL.Query(), &params.Overdue, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter overdue: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "tenant" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant", c.Request.URL.Query(), &params.Tenant, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tenant: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "system" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "system", c.Request.URL.Query(), &params.System, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter system: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListHolds(c, params)
+}
+
+// PlaceHold operation middleware
+func (siw *ServerInterfaceWrapper) PlaceHold(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PlaceHoldParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PlaceHold(c, params)
+}
+
+// SearchHolds operation middleware
+func (siw *ServerInterfaceWrapper) SearchHolds(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SearchHolds(c)
+}
+
+// LiftHold operation middleware
+func (siw *ServerInterfaceWrapper) LiftHold(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold" -------------
+	var hold HoldPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold", c.Param("hold"), &hold, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params LiftHoldParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.LiftHold(c, hold, params)
+}
+
+// GetHold operation middleware
+func (siw *ServerInterfaceWrapper) GetHold(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold" -------------
+	var hold HoldPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold", c.Param("hold"), &hold, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetHold(c, hold)
+}
+
+// ReviewHold operation middleware
+func (siw *ServerInterfaceWrapper) ReviewHold(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold" -------------
+	var hold HoldPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold", c.Param("hold"), &hold, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReviewHoldParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReviewHold(c, hold, params)
 }
 
 // DownloadPackage operation middleware
@@ -2072,6 +2988,367 @@ func (siw *ServerInterfaceWrapper) CompleteTask(c *gin.Context) {
 	siw.Handler.CompleteTask(c, id, system, params)
 }
 
+// ForecastRetention operation middleware
+func (siw *ServerInterfaceWrapper) ForecastRetention(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ForecastRetentionParams
+
+	// ------------- Optional query parameter "rule" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "rule", c.Request.URL.Query(), &params.Rule, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter rule: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ForecastRetention(c, params)
+}
+
+// ListRules operation middleware
+func (siw *ServerInterfaceWrapper) ListRules(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListRules(c)
+}
+
+// GetRule operation middleware
+func (siw *ServerInterfaceWrapper) GetRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "rule" -------------
+	var rule RulePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "rule", c.Param("rule"), &rule, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter rule: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetRule(c, rule)
+}
+
+// ApproveRule operation middleware
+func (siw *ServerInterfaceWrapper) ApproveRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "rule" -------------
+	var rule RulePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "rule", c.Param("rule"), &rule, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter rule: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ApproveRule(c, rule)
+}
+
+// PauseRule operation middleware
+func (siw *ServerInterfaceWrapper) PauseRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "rule" -------------
+	var rule RulePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "rule", c.Param("rule"), &rule, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter rule: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PauseRule(c, rule)
+}
+
+// ResumeRule operation middleware
+func (siw *ServerInterfaceWrapper) ResumeRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "rule" -------------
+	var rule RulePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "rule", c.Param("rule"), &rule, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter rule: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ResumeRule(c, rule)
+}
+
+// StartSweep operation middleware
+func (siw *ServerInterfaceWrapper) StartSweep(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "rule" -------------
+	var rule RulePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "rule", c.Param("rule"), &rule, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter rule: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StartSweepParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StartSweep(c, rule, params)
+}
+
+// SimulateRetention operation middleware
+func (siw *ServerInterfaceWrapper) SimulateRetention(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SimulateRetention(c)
+}
+
+// StartSweeps operation middleware
+func (siw *ServerInterfaceWrapper) StartSweeps(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StartSweeps(c)
+}
+
+// StopSweeps operation middleware
+func (siw *ServerInterfaceWrapper) StopSweeps(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StopSweeps(c)
+}
+
+// ListSweeps operation middleware
+func (siw *ServerInterfaceWrapper) ListSweeps(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSweepsParams
+
+	// ------------- Optional query parameter "rule" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "rule", c.Request.URL.Query(), &params.Rule, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter rule: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "system" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "system", c.Request.URL.Query(), &params.System, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter system: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListSweeps(c, params)
+}
+
+// GetSweep operation middleware
+func (siw *ServerInterfaceWrapper) GetSweep(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sweep" -------------
+	var sweep SweepPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sweep", c.Param("sweep"), &sweep, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter sweep: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetSweep(c, sweep)
+}
+
+// ApproveSweep operation middleware
+func (siw *ServerInterfaceWrapper) ApproveSweep(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sweep" -------------
+	var sweep SweepPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sweep", c.Param("sweep"), &sweep, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter sweep: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ApproveSweepParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ApproveSweep(c, sweep, params)
+}
+
 // ListSystems operation middleware
 func (siw *ServerInterfaceWrapper) ListSystems(c *gin.Context) {
 
@@ -2160,9 +3437,37 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/plan-preview", wrapper.PreviewPlan)
 	router.GET(options.BaseURL+"/v1/systems", wrapper.ListSystems)
 	router.POST(options.BaseURL+"/v1/systems/:name/check", wrapper.CheckSystem)
+	router.GET(options.BaseURL+"/v1/retention/rules", wrapper.ListRules)
+	router.GET(options.BaseURL+"/v1/retention/rules/:rule", wrapper.GetRule)
+	router.POST(options.BaseURL+"/v1/retention/rules/:rule/approve", wrapper.ApproveRule)
+	router.POST(options.BaseURL+"/v1/retention/rules/:rule/pause", wrapper.PauseRule)
+	router.POST(options.BaseURL+"/v1/retention/rules/:rule/resume", wrapper.ResumeRule)
+	router.POST(options.BaseURL+"/v1/retention/rules/:rule/sweep", wrapper.StartSweep)
+	router.GET(options.BaseURL+"/v1/retention/forecast", wrapper.ForecastRetention)
+	router.POST(options.BaseURL+"/v1/retention/simulate", wrapper.SimulateRetention)
+	router.POST(options.BaseURL+"/v1/retention/stop", wrapper.StopSweeps)
+	router.POST(options.BaseURL+"/v1/retention/start", wrapper.StartSweeps)
+	router.GET(options.BaseURL+"/v1/retention/sweeps", wrapper.ListSweeps)
+	router.GET(options.BaseURL+"/v1/retention/sweeps/:sweep", wrapper.GetSweep)
+	router.POST(options.BaseURL+"/v1/retention/sweeps/:sweep/approve", wrapper.ApproveSweep)
+	router.GET(options.BaseURL+"/v1/holds", wrapper.ListHolds)
+	router.POST(options.BaseURL+"/v1/holds", wrapper.PlaceHold)
+	router.POST(options.BaseURL+"/v1/holds/search", wrapper.SearchHolds)
+	router.DELETE(options.BaseURL+"/v1/holds/:hold", wrapper.LiftHold)
+	router.GET(options.BaseURL+"/v1/holds/:hold", wrapper.GetHold)
+	router.POST(options.BaseURL+"/v1/holds/:hold/review", wrapper.ReviewHold)
 	router.GET(options.BaseURL+"/v1/api-keys", wrapper.ListApiKeys)
 	router.POST(options.BaseURL+"/v1/api-keys", wrapper.CreateApiKey)
 	router.DELETE(options.BaseURL+"/v1/api-keys/:key", wrapper.RevokeApiKey)
+}
+
+type HoldResponseHeaders struct {
+	ETag *string
+}
+type HoldJSONResponse struct {
+	Body Hold
+
+	Headers HoldResponseHeaders
 }
 
 type ProblemResponseHeaders struct {
@@ -2191,6 +3496,19 @@ type RequestUnderWayJSONResponse struct {
 	Body Request
 
 	Headers RequestUnderWayResponseHeaders
+}
+
+type RetentionStatusJSONResponse RetentionStatus
+
+type RuleJSONResponse Rule
+
+type SweepResponseHeaders struct {
+	ETag *string
+}
+type SweepJSONResponse struct {
+	Body Sweep
+
+	Headers SweepResponseHeaders
 }
 
 type ListApiKeysRequestObject struct {
@@ -2329,6 +3647,301 @@ type RevokeApiKeydefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RevokeApiKeydefaultApplicationProblemPlusJSONResponse) VisitRevokeApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListHoldsRequestObject struct {
+	Params ListHoldsParams
+}
+
+type ListHoldsResponseObject interface {
+	VisitListHoldsResponse(w http.ResponseWriter) error
+}
+
+type ListHolds200ResponseHeaders struct {
+	Link *string
+}
+
+type ListHolds200JSONResponse struct {
+	Body    HoldPage
+	Headers ListHolds200ResponseHeaders
+}
+
+func (response ListHolds200JSONResponse) VisitListHoldsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListHoldsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ListHoldsdefaultApplicationProblemPlusJSONResponse) VisitListHoldsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PlaceHoldRequestObject struct {
+	Params PlaceHoldParams
+	Body   *PlaceHoldJSONRequestBody
+}
+
+type PlaceHoldResponseObject interface {
+	VisitPlaceHoldResponse(w http.ResponseWriter) error
+}
+
+type PlaceHold201ResponseHeaders struct {
+	ETag     *string
+	Location *string
+}
+
+type PlaceHold201JSONResponse struct {
+	Body    Hold
+	Headers PlaceHold201ResponseHeaders
+}
+
+func (response PlaceHold201JSONResponse) VisitPlaceHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PlaceHolddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response PlaceHolddefaultApplicationProblemPlusJSONResponse) VisitPlaceHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SearchHoldsRequestObject struct {
+	Body *SearchHoldsJSONRequestBody
+}
+
+type SearchHoldsResponseObject interface {
+	VisitSearchHoldsResponse(w http.ResponseWriter) error
+}
+
+type SearchHolds200JSONResponse HoldPage
+
+func (response SearchHolds200JSONResponse) VisitSearchHoldsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SearchHoldsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response SearchHoldsdefaultApplicationProblemPlusJSONResponse) VisitSearchHoldsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LiftHoldRequestObject struct {
+	Hold   HoldPath `json:"hold"`
+	Params LiftHoldParams
+}
+
+type LiftHoldResponseObject interface {
+	VisitLiftHoldResponse(w http.ResponseWriter) error
+}
+
+type LiftHold200JSONResponse struct{ HoldJSONResponse }
+
+func (response LiftHold200JSONResponse) VisitLiftHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LiftHolddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response LiftHolddefaultApplicationProblemPlusJSONResponse) VisitLiftHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetHoldRequestObject struct {
+	Hold HoldPath `json:"hold"`
+}
+
+type GetHoldResponseObject interface {
+	VisitGetHoldResponse(w http.ResponseWriter) error
+}
+
+type GetHold200JSONResponse struct{ HoldJSONResponse }
+
+func (response GetHold200JSONResponse) VisitGetHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetHolddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response GetHolddefaultApplicationProblemPlusJSONResponse) VisitGetHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewHoldRequestObject struct {
+	Hold   HoldPath `json:"hold"`
+	Params ReviewHoldParams
+	Body   *ReviewHoldJSONRequestBody
+}
+
+type ReviewHoldResponseObject interface {
+	VisitReviewHoldResponse(w http.ResponseWriter) error
+}
+
+type ReviewHold200JSONResponse struct{ HoldJSONResponse }
+
+func (response ReviewHold200JSONResponse) VisitReviewHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewHolddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ReviewHolddefaultApplicationProblemPlusJSONResponse) VisitReviewHoldResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3368,6 +4981,612 @@ func (response CompleteTaskdefaultApplicationProblemPlusJSONResponse) VisitCompl
 	return err
 }
 
+type ForecastRetentionRequestObject struct {
+	Params ForecastRetentionParams
+}
+
+type ForecastRetentionResponseObject interface {
+	VisitForecastRetentionResponse(w http.ResponseWriter) error
+}
+
+type ForecastRetention200JSONResponse Forecast
+
+func (response ForecastRetention200JSONResponse) VisitForecastRetentionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ForecastRetentiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ForecastRetentiondefaultApplicationProblemPlusJSONResponse) VisitForecastRetentionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRulesRequestObject struct {
+}
+
+type ListRulesResponseObject interface {
+	VisitListRulesResponse(w http.ResponseWriter) error
+}
+
+type ListRules200JSONResponse struct{ RetentionStatusJSONResponse }
+
+func (response ListRules200JSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRulesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ListRulesdefaultApplicationProblemPlusJSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRuleRequestObject struct {
+	Rule RulePath `json:"rule"`
+}
+
+type GetRuleResponseObject interface {
+	VisitGetRuleResponse(w http.ResponseWriter) error
+}
+
+type GetRule200JSONResponse struct{ RuleJSONResponse }
+
+func (response GetRule200JSONResponse) VisitGetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRuledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response GetRuledefaultApplicationProblemPlusJSONResponse) VisitGetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveRuleRequestObject struct {
+	Rule RulePath `json:"rule"`
+	Body *ApproveRuleJSONRequestBody
+}
+
+type ApproveRuleResponseObject interface {
+	VisitApproveRuleResponse(w http.ResponseWriter) error
+}
+
+type ApproveRule200JSONResponse struct{ RuleJSONResponse }
+
+func (response ApproveRule200JSONResponse) VisitApproveRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveRuledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ApproveRuledefaultApplicationProblemPlusJSONResponse) VisitApproveRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseRuleRequestObject struct {
+	Rule RulePath `json:"rule"`
+}
+
+type PauseRuleResponseObject interface {
+	VisitPauseRuleResponse(w http.ResponseWriter) error
+}
+
+type PauseRule200JSONResponse struct{ RuleJSONResponse }
+
+func (response PauseRule200JSONResponse) VisitPauseRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseRuledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response PauseRuledefaultApplicationProblemPlusJSONResponse) VisitPauseRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeRuleRequestObject struct {
+	Rule RulePath `json:"rule"`
+}
+
+type ResumeRuleResponseObject interface {
+	VisitResumeRuleResponse(w http.ResponseWriter) error
+}
+
+type ResumeRule200JSONResponse struct{ RuleJSONResponse }
+
+func (response ResumeRule200JSONResponse) VisitResumeRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeRuledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ResumeRuledefaultApplicationProblemPlusJSONResponse) VisitResumeRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartSweepRequestObject struct {
+	Rule   RulePath `json:"rule"`
+	Params StartSweepParams
+	Body   *StartSweepJSONRequestBody
+}
+
+type StartSweepResponseObject interface {
+	VisitStartSweepResponse(w http.ResponseWriter) error
+}
+
+type StartSweep200JSONResponse RuleForecast
+
+func (response StartSweep200JSONResponse) VisitStartSweepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartSweep202ResponseHeaders struct {
+	ETag     *string
+	Location *string
+}
+
+type StartSweep202JSONResponse struct {
+	Body    Sweep
+	Headers StartSweep202ResponseHeaders
+}
+
+func (response StartSweep202JSONResponse) VisitStartSweepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartSweepdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response StartSweepdefaultApplicationProblemPlusJSONResponse) VisitStartSweepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SimulateRetentionRequestObject struct {
+	Body *SimulateRetentionJSONRequestBody
+}
+
+type SimulateRetentionResponseObject interface {
+	VisitSimulateRetentionResponse(w http.ResponseWriter) error
+}
+
+type SimulateRetention200JSONResponse Simulation
+
+func (response SimulateRetention200JSONResponse) VisitSimulateRetentionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SimulateRetentiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response SimulateRetentiondefaultApplicationProblemPlusJSONResponse) VisitSimulateRetentionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartSweepsRequestObject struct {
+}
+
+type StartSweepsResponseObject interface {
+	VisitStartSweepsResponse(w http.ResponseWriter) error
+}
+
+type StartSweeps200JSONResponse struct{ RetentionStatusJSONResponse }
+
+func (response StartSweeps200JSONResponse) VisitStartSweepsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartSweepsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response StartSweepsdefaultApplicationProblemPlusJSONResponse) VisitStartSweepsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopSweepsRequestObject struct {
+	Body *StopSweepsJSONRequestBody
+}
+
+type StopSweepsResponseObject interface {
+	VisitStopSweepsResponse(w http.ResponseWriter) error
+}
+
+type StopSweeps200JSONResponse struct{ RetentionStatusJSONResponse }
+
+func (response StopSweeps200JSONResponse) VisitStopSweepsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopSweepsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response StopSweepsdefaultApplicationProblemPlusJSONResponse) VisitStopSweepsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSweepsRequestObject struct {
+	Params ListSweepsParams
+}
+
+type ListSweepsResponseObject interface {
+	VisitListSweepsResponse(w http.ResponseWriter) error
+}
+
+type ListSweeps200ResponseHeaders struct {
+	Link *string
+}
+
+type ListSweeps200JSONResponse struct {
+	Body    SweepPage
+	Headers ListSweeps200ResponseHeaders
+}
+
+func (response ListSweeps200JSONResponse) VisitListSweepsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSweepsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ListSweepsdefaultApplicationProblemPlusJSONResponse) VisitListSweepsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSweepRequestObject struct {
+	Sweep SweepPath `json:"sweep"`
+}
+
+type GetSweepResponseObject interface {
+	VisitGetSweepResponse(w http.ResponseWriter) error
+}
+
+type GetSweep200JSONResponse struct{ SweepJSONResponse }
+
+func (response GetSweep200JSONResponse) VisitGetSweepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSweepdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response GetSweepdefaultApplicationProblemPlusJSONResponse) VisitGetSweepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveSweepRequestObject struct {
+	Sweep  SweepPath `json:"sweep"`
+	Params ApproveSweepParams
+	Body   *ApproveSweepJSONRequestBody
+}
+
+type ApproveSweepResponseObject interface {
+	VisitApproveSweepResponse(w http.ResponseWriter) error
+}
+
+type ApproveSweep202JSONResponse struct{ SweepJSONResponse }
+
+func (response ApproveSweep202JSONResponse) VisitApproveSweepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveSweepdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ApproveSweepdefaultApplicationProblemPlusJSONResponse) VisitApproveSweepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListSystemsRequestObject struct {
 }
 
@@ -3464,6 +5683,24 @@ type StrictServerInterface interface {
 	// RevokeApiKey Revoke a key
 	// (DELETE /v1/api-keys/{key})
 	RevokeApiKey(ctx context.Context, request RevokeApiKeyRequestObject) (RevokeApiKeyResponseObject, error)
+	// ListHolds List holds, newest first
+	// (GET /v1/holds)
+	ListHolds(ctx context.Context, request ListHoldsRequestObject) (ListHoldsResponseObject, error)
+	// PlaceHold Place a legal hold or a restriction
+	// (POST /v1/holds)
+	PlaceHold(ctx context.Context, request PlaceHoldRequestObject) (PlaceHoldResponseObject, error)
+	// SearchHolds Find the holds on one exact identifier
+	// (POST /v1/holds/search)
+	SearchHolds(ctx context.Context, request SearchHoldsRequestObject) (SearchHoldsResponseObject, error)
+	// LiftHold Lift a hold
+	// (DELETE /v1/holds/{hold})
+	LiftHold(ctx context.Context, request LiftHoldRequestObject) (LiftHoldResponseObject, error)
+	// GetHold Show a hold
+	// (GET /v1/holds/{hold})
+	GetHold(ctx context.Context, request GetHoldRequestObject) (GetHoldResponseObject, error)
+	// ReviewHold Record that a hold was looked at again, and by when it is next
+	// (POST /v1/holds/{hold}/review)
+	ReviewHold(ctx context.Context, request ReviewHoldRequestObject) (ReviewHoldResponseObject, error)
 	// DownloadPackage Download an access package by its one-time link
 	// (GET /v1/packages/{token})
 	DownloadPackage(ctx context.Context, request DownloadPackageRequestObject) (DownloadPackageResponseObject, error)
@@ -3527,6 +5764,45 @@ type StrictServerInterface interface {
 	// CompleteTask Report that a person has done a manual task
 	// (POST /v1/requests/{id}/tasks/{system}/complete)
 	CompleteTask(ctx context.Context, request CompleteTaskRequestObject) (CompleteTaskResponseObject, error)
+	// ForecastRetention Count what rules make due now, and in 7, 30 and 90 days
+	// (GET /v1/retention/forecast)
+	ForecastRetention(ctx context.Context, request ForecastRetentionRequestObject) (ForecastRetentionResponseObject, error)
+	// ListRules List the deletion rules and where they stand
+	// (GET /v1/retention/rules)
+	ListRules(ctx context.Context, request ListRulesRequestObject) (ListRulesResponseObject, error)
+	// GetRule Show a deletion rule
+	// (GET /v1/retention/rules/{rule})
+	GetRule(ctx context.Context, request GetRuleRequestObject) (GetRuleResponseObject, error)
+	// ApproveRule Approve a new or changed rule by its hash (disposition review)
+	// (POST /v1/retention/rules/{rule}/approve)
+	ApproveRule(ctx context.Context, request ApproveRuleRequestObject) (ApproveRuleResponseObject, error)
+	// PauseRule Stop a rule's sweep within a second and let none begin
+	// (POST /v1/retention/rules/{rule}/pause)
+	PauseRule(ctx context.Context, request PauseRuleRequestObject) (PauseRuleResponseObject, error)
+	// ResumeRule Let a paused rule go on where it was
+	// (POST /v1/retention/rules/{rule}/resume)
+	ResumeRule(ctx context.Context, request ResumeRuleRequestObject) (ResumeRuleResponseObject, error)
+	// StartSweep Carry a rule out now, or count what that would do
+	// (POST /v1/retention/rules/{rule}/sweep)
+	StartSweep(ctx context.Context, request StartSweepRequestObject) (StartSweepResponseObject, error)
+	// SimulateRetention Compare what a changed data map would delete with what the present one does
+	// (POST /v1/retention/simulate)
+	SimulateRetention(ctx context.Context, request SimulateRetentionRequestObject) (SimulateRetentionResponseObject, error)
+	// StartSweeps Let sweeps go on
+	// (POST /v1/retention/start)
+	StartSweeps(ctx context.Context, request StartSweepsRequestObject) (StartSweepsResponseObject, error)
+	// StopSweeps Stop every sweep within a second and let none begin
+	// (POST /v1/retention/stop)
+	StopSweeps(ctx context.Context, request StopSweepsRequestObject) (StopSweepsResponseObject, error)
+	// ListSweeps List sweeps, newest first
+	// (GET /v1/retention/sweeps)
+	ListSweeps(ctx context.Context, request ListSweepsRequestObject) (ListSweepsResponseObject, error)
+	// GetSweep Show a sweep
+	// (GET /v1/retention/sweeps/{sweep})
+	GetSweep(ctx context.Context, request GetSweepRequestObject) (GetSweepResponseObject, error)
+	// ApproveSweep Let a sweep go on that is stopped over a cap
+	// (POST /v1/retention/sweeps/{sweep}/approve)
+	ApproveSweep(ctx context.Context, request ApproveSweepRequestObject) (ApproveSweepResponseObject, error)
 	// ListSystems List the systems of the data map
 	// (GET /v1/systems)
 	ListSystems(ctx context.Context, request ListSystemsRequestObject) (ListSystemsResponseObject, error)
@@ -3681,6 +5957,216 @@ func (sh *strictHandler) RevokeApiKey(ctx *gin.Context, key ApiKeyID) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(RevokeApiKeyResponseObject); ok {
 		if err := validResponse.VisitRevokeApiKeyResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListHolds operation middleware
+func (sh *strictHandler) ListHolds(ctx *gin.Context, params ListHoldsParams) {
+	var request ListHoldsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListHolds(ctx, request.(ListHoldsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListHolds")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListHoldsResponseObject); ok {
+		if err := validResponse.VisitListHoldsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PlaceHold operation middleware
+func (sh *strictHandler) PlaceHold(ctx *gin.Context, params PlaceHoldParams) {
+	var request PlaceHoldRequestObject
+
+	request.Params = params
+
+	var body PlaceHoldJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PlaceHold(ctx, request.(PlaceHoldRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PlaceHold")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PlaceHoldResponseObject); ok {
+		if err := validResponse.VisitPlaceHoldResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SearchHolds operation middleware
+func (sh *strictHandler) SearchHolds(ctx *gin.Context) {
+	var request SearchHoldsRequestObject
+
+	var body SearchHoldsJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SearchHolds(ctx, request.(SearchHoldsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SearchHolds")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SearchHoldsResponseObject); ok {
+		if err := validResponse.VisitSearchHoldsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// LiftHold operation middleware
+func (sh *strictHandler) LiftHold(ctx *gin.Context, hold HoldPath, params LiftHoldParams) {
+	var request LiftHoldRequestObject
+
+	request.Hold = hold
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.LiftHold(ctx, request.(LiftHoldRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "LiftHold")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(LiftHoldResponseObject); ok {
+		if err := validResponse.VisitLiftHoldResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetHold operation middleware
+func (sh *strictHandler) GetHold(ctx *gin.Context, hold HoldPath) {
+	var request GetHoldRequestObject
+
+	request.Hold = hold
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetHold(ctx, request.(GetHoldRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetHold")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetHoldResponseObject); ok {
+		if err := validResponse.VisitGetHoldResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReviewHold operation middleware
+func (sh *strictHandler) ReviewHold(ctx *gin.Context, hold HoldPath, params ReviewHoldParams) {
+	var request ReviewHoldRequestObject
+
+	request.Hold = hold
+	request.Params = params
+
+	var body ReviewHoldJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReviewHold(ctx, request.(ReviewHoldRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReviewHold")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ReviewHoldResponseObject); ok {
+		if err := validResponse.VisitReviewHoldResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -4423,6 +6909,428 @@ func (sh *strictHandler) CompleteTask(ctx *gin.Context, id RequestID, system Sys
 	}
 }
 
+// ForecastRetention operation middleware
+func (sh *strictHandler) ForecastRetention(ctx *gin.Context, params ForecastRetentionParams) {
+	var request ForecastRetentionRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ForecastRetention(ctx, request.(ForecastRetentionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ForecastRetention")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ForecastRetentionResponseObject); ok {
+		if err := validResponse.VisitForecastRetentionResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRules operation middleware
+func (sh *strictHandler) ListRules(ctx *gin.Context) {
+	var request ListRulesRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRules(ctx, request.(ListRulesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRules")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListRulesResponseObject); ok {
+		if err := validResponse.VisitListRulesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRule operation middleware
+func (sh *strictHandler) GetRule(ctx *gin.Context, rule RulePath) {
+	var request GetRuleRequestObject
+
+	request.Rule = rule
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRule(ctx, request.(GetRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetRuleResponseObject); ok {
+		if err := validResponse.VisitGetRuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ApproveRule operation middleware
+func (sh *strictHandler) ApproveRule(ctx *gin.Context, rule RulePath) {
+	var request ApproveRuleRequestObject
+
+	request.Rule = rule
+
+	var body ApproveRuleJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveRule(ctx, request.(ApproveRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ApproveRuleResponseObject); ok {
+		if err := validResponse.VisitApproveRuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PauseRule operation middleware
+func (sh *strictHandler) PauseRule(ctx *gin.Context, rule RulePath) {
+	var request PauseRuleRequestObject
+
+	request.Rule = rule
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseRule(ctx, request.(PauseRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PauseRuleResponseObject); ok {
+		if err := validResponse.VisitPauseRuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeRule operation middleware
+func (sh *strictHandler) ResumeRule(ctx *gin.Context, rule RulePath) {
+	var request ResumeRuleRequestObject
+
+	request.Rule = rule
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeRule(ctx, request.(ResumeRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ResumeRuleResponseObject); ok {
+		if err := validResponse.VisitResumeRuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartSweep operation middleware
+func (sh *strictHandler) StartSweep(ctx *gin.Context, rule RulePath, params StartSweepParams) {
+	var request StartSweepRequestObject
+
+	request.Rule = rule
+	request.Params = params
+
+	var body StartSweepJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StartSweep(ctx, request.(StartSweepRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartSweep")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(StartSweepResponseObject); ok {
+		if err := validResponse.VisitStartSweepResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SimulateRetention operation middleware
+func (sh *strictHandler) SimulateRetention(ctx *gin.Context) {
+	var request SimulateRetentionRequestObject
+
+	var body SimulateRetentionJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SimulateRetention(ctx, request.(SimulateRetentionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SimulateRetention")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SimulateRetentionResponseObject); ok {
+		if err := validResponse.VisitSimulateRetentionResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartSweeps operation middleware
+func (sh *strictHandler) StartSweeps(ctx *gin.Context) {
+	var request StartSweepsRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StartSweeps(ctx, request.(StartSweepsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartSweeps")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(StartSweepsResponseObject); ok {
+		if err := validResponse.VisitStartSweepsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StopSweeps operation middleware
+func (sh *strictHandler) StopSweeps(ctx *gin.Context) {
+	var request StopSweepsRequestObject
+
+	var body StopSweepsJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StopSweeps(ctx, request.(StopSweepsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StopSweeps")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(StopSweepsResponseObject); ok {
+		if err := validResponse.VisitStopSweepsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSweeps operation middleware
+func (sh *strictHandler) ListSweeps(ctx *gin.Context, params ListSweepsParams) {
+	var request ListSweepsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSweeps(ctx, request.(ListSweepsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSweeps")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListSweepsResponseObject); ok {
+		if err := validResponse.VisitListSweepsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSweep operation middleware
+func (sh *strictHandler) GetSweep(ctx *gin.Context, sweep SweepPath) {
+	var request GetSweepRequestObject
+
+	request.Sweep = sweep
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSweep(ctx, request.(GetSweepRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSweep")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetSweepResponseObject); ok {
+		if err := validResponse.VisitGetSweepResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ApproveSweep operation middleware
+func (sh *strictHandler) ApproveSweep(ctx *gin.Context, sweep SweepPath, params ApproveSweepParams) {
+	var request ApproveSweepRequestObject
+
+	request.Sweep = sweep
+	request.Params = params
+
+	var body ApproveSweepJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveSweep(ctx, request.(ApproveSweepRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveSweep")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ApproveSweepResponseObject); ok {
+		if err := validResponse.VisitApproveSweepResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListSystems operation middleware
 func (sh *strictHandler) ListSystems(ctx *gin.Context) {
 	var request ListSystemsRequestObject
@@ -4478,131 +7386,195 @@ func (sh *strictHandler) CheckSystem(ctx *gin.Context, name SystemName) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"1H3rcts4l+CrYLldFTtDyZLjJI5dU1vppLu/1JdOu+x0pWpjjwWTRyJGFMAGIMtKylv7NPtg+yRTOABI",
-	"SgIlUbH78+RPLF5wOTj3G79HiZgUggPXKjr5HmVAU5D45y+f6cj8n4JKJCs0Ezw6iT5nQCT8NQWlnyly",
-	"C1IxwWMyFJIMPgw7v1OdZINuFEcqyWBCzQB6XkB0EiktGR9F9/dx9JHx8erQ57++I8eHx8cxmTGdkYGE",
-	"/N8vIw53+jIakFnGciA6AwmEKUK5MH+Tgo5g43QioXaO5Sm/4HAa96SmuSZMxURIMmN5Tm42DHwfRwWV",
-	"dALaQezdVCohV2f5VYoJTjIwGx+YCQZmW9cJvjAgYoi3zV7IDQyFxJmZefevKch5FEecTszk9o2FZf0k",
-	"YRidRP/zoDrJA3tXHbgVmaV+SGFSCA08mf8T5quLfMvnRMOdJjqjBg5kytlfUyBaEJ0xRRKa5/acGVea",
-	"8gQIJX/++eF9l3wSmlBOWApcsyEDaTZESQFSCV7uxKJWtZXagjpmRfU9TejdR+AjnUUn/cPjOJowXv42",
-	"UNcapBnzP77+j87/ufq3n6I4cOwfhoiNYRweGPQuIe8wmlCFP81eQRJFZ4TpLvmdKcX4KMZ7lKsZSAOg",
-	"o8Pj5s05Umja1YvDhW1cRl97nTdX3/tx//j+Mgrv5yObMG3GCSFGjjfrs6UwpNNcRycve7GZmk2mk+jk",
-	"sNdDcNpf/XIexjWMwKLKuYXGh/flZAXVWTUXS6M4MiBjEtLoRMspbIuQ1dBmoou50jA5M4OHZ1L4wM6z",
-	"2fE/mbGQXCWoQnAFSK1nUtzkMDF/JoJr4AhbWhQ5s+zioLBP/Nt/Kss7tpvUj4szLtEYcUOSVCTTCXDd",
-	"JUe9HpnQfCjkBFKC5HVLc5YSxoupPiVHvT7hgthrY5ibKy8INySX52IGqblwhBeQOSL/Mr+GQl5yJF33",
-	"1hsyk4KPiNJUQ0zSqd0p2EnJMGejzEzYPyy5q+Pv5uILciPSOdFCkJzKEZhrL92IDn6X3CDTKTk6PCQz",
-	"yPOO29TNVBM2KYRS7CbH+8c1YWFIaWIpzNx6g1OIoQZ+Sl72eoQSxGNDqmIqVUxmmVBwyQeeD+EIjCN1",
-	"5mJk3npBtJwTOqKMdy95FNfl2jloOe+8HWoIsOoLSARP1akVQWY1lKdmwKAoqIimRjZrEKodIvnxAoj0",
-	"eZFnMWTYXMy6i1v1Ijw0i3vsAJ+pr/9PnoL8Qud/8z5OyUzIMRkJUERwf543NBmPpJjytEsGXo7jgc+s",
-	"6BZkZrDI8Old976oIKx7vnzOHrjboHnrbcGcVKVpyswzND+TogCpmWE3Q5oriKOidul7lEigGtJrigA2",
-	"xGL+ilKqoaPZBFalQFy+czMPqCRxBHcFk6BaDcnSTSdod2eYdhzl9Aby4Nw5Vfp6qsoNLR71L3c00ea8",
-	"6I2Yor6Qiak0h7bdKgvJeMIKGp5bwq0YtwSlFLk9B6ZhojZiscjBvOWGoVLSOf4GTp3yXI6zMtXKS/h7",
-	"kxxxG/5sHrbiywvBr1YGVzBxQ/pNLeBJXEe0q3Ix4uY/IdFmNeXxLmlerxZVLdr5dth5ffW9/+r+pxA8",
-	"7TBndAQt6WAM8+3PwVFaAKg1lTpsB9Thh3OGgVFIcWvRrMUeipzy64yqLKS+1qH4tvO/aedbr/Pm5LrT",
-	"pLnWF1oNHFrtO1rQG5Yzv4wWKwZJFdQAdSNEDpQ7LiKkDt8bSY/uy/eWFu4Gid1E5ZvhbUztWpbNszlR",
-	"YgI6Y1ZvmSu0QLiYWTOFC0KlZkkOZAxQqFOiAIxypQ7enn3oTlLDX4AbVfdrJMHIMjNy7Kbu5CIZR3GU",
-	"w4jmnUzkhqioTDJ2C+bPnN1CZ8hys3q8exVA+3cZJONzNB9bnkAbZjVkPGV8tD2d/GpfCBGK06o30kip",
-	"fVNzjOUKggeIkNy0/VXhnwJNc8bBaHdvpe6S/uHei/2YJGLKtVEd5+QcRtMcxS7p948PD173u9EyJNMp",
-	"rIAyBMV0CtdTXhhsSwMmsCJsaHRnRLeMpsQ+aW1Cs8MVcRWaBO408NROsEo/1eQN97Y/4jOkmsABS0gA",
-	"UXgzTJaOvHwTYRUtQay2t3Ij5aqDaCGKeUuseEuKnCZg6fsjWHOcG4NGAkVFT0E+XEUB4KlaPdIPF3+Q",
-	"41e9PilAMpESatR+PE/DlabW0RLQJhJWMKf4LiGtyFMyNSqyw9c36A8BmgZHaiS1OJplVG+mQXwqCFor",
-	"03dSPMf2jS3FrBgDDztRxjB/pgg+0CX/BCgI0yelNaKJysSMOzNsI+qZRQU3Wkr0mlh92T9sEKvX/949",
-	"6Vw9D2oov9x6Y6YFk050UJ+IW7HvFDRla3SK76FX6uB+J1JQji8qNEqNTgCqBtcKZEMpwjjHFlkC4/rV",
-	"UbTqAzKHvkaP3YSzqJuizLDAK5VTB4XQKePR7KA7wi0sa9/r0NpiwArLXFZd7KDBdd4lUHhbsQVb+2LY",
-	"mdVgzOHNsvkqC3OqTBDyideQ1rp7vUBIcqpUmGZTyAGFKT5jnSlETnMghoM6O3pVpjnuuh22K031VG+B",
-	"KX7HYUhr4GobSC9CUQJ17gmv+BlI5XDHNPpLp5MbkNdieO0cDyqg1a1IRRwytMpfGeTpL1JaHtFimUPz",
-	"YvCoJ6CUI4T1y7JDVC+E12fVwJaeCZGG0dAo0DrsemjeUMa4brnTOFJwCzI81xIYcLG1F9YD5Df0JoVp",
-	"IwcjUCpd9PVef79uQdAojm6MPW14mblu1MGgUfChjIW0hLx1fK+oMVoRc8e7xVKqKZnQYikgM4AJZTmG",
-	"32qy8tVRSFRe1URmt0lg3tJ8CkFFGeNVGOAhMyk0YKDkkzmCZam/LLWbYzn/cXl51+t1Li/v+sPLy7vX",
-	"w23sYwSYX2nowKuj2F5M1I7vHnfwwb710gZP3K/+quZtX9Tzd4IPmWGV7fmXMXfFRpfchaY3ORitYAUi",
-	"boAgLLjScproXbjqECTwBMKUU0iRgFJCPlPEGMzEslkfX2PVvLGNXTjkeWbxeiuM7XXeLCDtQRhrV3i3",
-	"X3gIIP9kTbxAslGmK1bwMib9VzHpv45J/zgmhz0iJDnsL3CHxIAAg1WJQR7nK7YOkKlE7xyYVSbueiGk",
-	"tt6beemSYAtypqLE30usCOgVGS0K4Aq9q0SKmXWD1BnFM0VKQHTJH0NCiaZqbK0sfxgkZakNcuLm63tD",
-	"rQHwlNQYN5LSROMfOVj3DuVJhsreGKCI4pr/B33SURzNKIYoMyu1boxBDWkAXrtD6RPMdjKIdnGbl47w",
-	"urev19vE0sKMdsG7vXzCwplUQyG75PNMGLtLYTyMG8pzbxIqwV6hDAkP5qDK4Dx0jGggNE0lKLWB3jyx",
-	"2f+7103iYTcPesVOj9Zx0ziyGQjutpZTWHS3L8mkGwUcwWSE0JzYBzFAv83iPuPji8vr9zax+x/34ze6",
-	"8EPc6hPMziTcMpi1xG+2KAO3E33KTDl2DHLdK8hEMR4mNoPjAh8qT3Lbc1l2Fpgp44V9NQCsFpVtAbBR",
-	"qSWuW5zTJe/jHwAwcxrD9aSBw/9DzJbVPAVKYRxUSKfzXRsleLCZrD1NN6t85XqMNj1k0CAeXYpMRhWZ",
-	"0BSIEXBWmhj5oaZ4BDZOK8ylOVF0XjMta17PNiiWUz6aOpNhcVE/vzsjR69Pq1yqZExHgMa2+c2FZgks",
-	"M74XL4Oq8ffD+Ph+r1PTO7734+P7/TDEcsbH12U2xerKPjI+RtHMiSiAl4F7t1Jl9HoPMLNcAw/vVMRM",
-	"Ksw4YnxEjnpvwiD0bttg5PVLBrx+KqgLuNwBKc1rpxhRmZnnKLLRLvnsXd5EaSq1jclrRXKR0NyoFbB9",
-	"6Pbp8YUzix1/Q7x+F81CQiLkkr+l2VUnYSJuW65KZfTw5atVVPnDouQ3VsTG1MzgjqaQsAnNw95t9i1E",
-	"iXMNKq7yUsZQaAI8kfNCQ7qANk27Wg5EmXkquJTrX4hsL8B6zaH75NNHVg+nMqDLnUNONbutsioVyFuQ",
-	"XfJFyLGhsQQ2O8o3btN5Cts4o5zDeFv89B62VQex2HaYZV+WWUG8ztOG+zovp/4hj6AXchG6SmVlfPyI",
-	"K/AscwF1P4vhlWg0+Qh4aRKhbEVPFeVTmgdtmbOc8tZuu4K1UMgxOhcIH+7C53zqw8qNVtKd8Tbhz5zy",
-	"j4wHI6ATWlw3LsncdJmNoWQ+e+BOZ9wymdUYKwqoTLKQwvSrNOZ4mVxdN8xJKsAGyzJ6C8SPEZOBDR12",
-	"LaJ20bs6WDBnNmQZrSCu3ZM7qtiLyjowanDzh7Gwsdhj2MaUovJs2iLwlOst5d4aVzTUgzRrw0Hlg+iN",
-	"3sbx5hwx93GEKbIqxORRTKGBbmsUQBS5045HwqaW6gwUxERNk8xISpGnPtlW2ex5lVEJKbEg3Upo7pDY",
-	"UXJBt/fYnUDwSHeyPB+IJbXiIkAlt2S4IdhaA92KzUUmlM9rNQ2KzEACcYPH5GZeei5XQPWwfGwtq3IJ",
-	"5aoheQrRq1T3Z2Kap4QDpMQYPZgMtbWHxJ1/md6+uthFFrgjnwqypfW8yB94DRprELiW9//IEbHGuNe2",
-	"dIqThrdS9ynVVA7ryI3KKYKKxZYAWK3OenP08nUg+arMbVgFjpRCtslZK4OpAfQqA4yr3oghk0oTfKCs",
-	"X8LShGXPSY2ev/avuhg1GgRtG394AXf7hM5JBnkRfM/PFTSulmoZTtCkxloPX73QbYynNzAuzXRDyoB3",
-	"Ti5VOGDgKJgouR4ZnXfSzleuKYidU1kIqwq3Duo0uaXOIQFW6NZBds5U1lKVbce93cKaGLgExZazE9cI",
-	"cE1lO8176ZA8o/TTho6nvuJ/iXrWVtGSoESOLo6hBnltJpFyWip4bb0JbZSecxhOVetk8Foiz5IhsMCM",
-	"+od7L/f3bvatH7f/eu/F/h7sL3txl9PwnTvy8H7v8nKv+nV5ub//v/AS7Xy7wl8/rTfedwwv+82tNdZ3",
-	"87pTzL1vrm4p7zeado2QR+Yr7WkGeWziM5jXqqf4kH1a7Vi50y5tcAhSQno95dqK2C3f897oazFsSNbJ",
-	"SzAHovk2HCwksWqElan4TlOCWNuAyRrxWoajjZxNfcFQw7ybi5cWrPQ2dsSS7r0KJnfTO/JLk95qIFqR",
-	"IqeczHyIBLOGu0FmuVA9soZkl1OlFZIpMXqiWcUsmzufq62Ow7+7P+6Sx4rRLViGXnLgrzpFi7Q1DdSO",
-	"oC2nx0RUZ1DYPdQw3wPBk34105JbubboNaxupXzqxWIqgIS/rg23LkNMDVVUbrgdUmHX1z+VXq02qo0r",
-	"3NzOtaQawFMqQH+/ptGckzijTG8EwBd8qFF/WKM2iHzBLEsLEcWR2SC1CdF0mjL7F6a3hD3AF55IW5hp",
-	"2CRA1Wx+LbCEynFyZZh6YfVzdUpgUuh5mTOBdS+r9p1/fHuHhtP/F5IpsPFAuBJp+5HrBf0bBr8PHMsF",
-	"Og/aomJJUdt02qjHHttlGbZzlLtWEDs2eXDssAXgPXOvZce8aCqG3TF2WwNciKZqKmlIEmZCahSENsFw",
-	"6F3uMbkBTJ6vRyOdvW1EjrGYHiJv4sLLyDId0LAYxkfXteRHQ/nl5SoGlTKViFuM8defcA7XOJJTzu09",
-	"Gziyf7vYUaUlRnHEAVJ1XTr3kElNihy085i5v69nTGfXpZvcWoxDV8+VGOskzyFc7nhR+q7a0NBSmer6",
-	"Iobas0ZvziBpW9qdCM6hsXAH4d7oCR5SoyFsKXsesizTp36vJgdCmcO/pIRSNVYuh1NijgtJBYctowVF",
-	"5Qdc9RwzQ0zoLRaa3ABxpxBUJjXQJINQ9V3Ne04r5zkZSjFZVOibiohddnd1nrXTqyaOFxGsglh5mhvK",
-	"Vy1Sf2StLdbdBNhGjcoP27zWTw5ZHszBZnCpdf2yNgpEmIwand8srJBxoa9t76vtybzwEfe12gg+tD5t",
-	"QVbexS18fUt+vS11aft8qBx7G+vKHE8phNdUlba3sEI2UxkgtBCurCd/5ButIrPed1bc7FJsUCZANcTl",
-	"3BP1MpSM8jRvyC8qNaN+z/+rKUi9jYakX1DTTnfgHNrw7q3RB6lzE9ewQzatcUVBqZhkklM2sUXfgkOd",
-	"a67XBT6X6l6NDXnls6HIJ8yVGkt2v3g7rVWtZb1thKseHwkyB90lH1AL1BlwwgUxG51K8C4cV6kRYx4m",
-	"pmfZaCNGkcqKpmXdpk1lZptCyuVoII6xerxYLJdMJdPzCzOd96Wyhj5/5O3ZBzKGeUwGOegMri+nvd6L",
-	"hKX4v/+pIJGg7aWqoSPKaqASZLXcTOvCNndifCgC+a+uiF9KBoqIqUZPWcenvHrvgauqN8/+9v7snNBE",
-	"CqUwa1aOKGcKM7SeqdKSNWeE/mDlPW4kZWn3kl/y58/f0Tw31uzz5+QCeGqGcdsmVJHB26nOhGTfcMwT",
-	"8jNuiVhw/P//+/8GXTK462Ai/gDD/JbT4AU72YTOMQeaUH7JrWGPjdIGdx3Lj1RH8Hw+IBMqx4qkkDCb",
-	"3OEqbuwmnmFzNhwMG7jRMXTJWzKwToEB3lSAHbHyeb1Tobrkfs/eLasgH54Qwxxt1olNG1bkqHfkYIKR",
-	"VfX8Oepig6ZOdwOy52O9+10yMIeMDbesrzEmA5uKhOAf2ADv1yuXn0QUnVvfY5d8EpfcNUuUUABFrwQG",
-	"XC0MZtTQF9duce89hJ4/J3uDsz8uPg/IDeRiVvky9m3qQq11nE+laW7nyOxEOVXYQCI9we5zswz4JbcG",
-	"4cR3dzzqH9oc6PoQmOAubiElgnvUkkCNffb8OWKAwmMzCDZYamk5OKkSvC2uGA5CRuzW4RPecTAyHObw",
-	"CJtiKdetz3c8veQ2vm3b3Nk+fbHtsueXi735UjYcglRumWd0BAaYmFdGiXVjnNb7kNq2Zva4jw+Pj/eN",
-	"gp4qm5wKhMOdJsacsONZz5IhqKPDN65Fa62X3sDljyPOOrj4Rn7Yk9C23rCoYDiq5by2aG1q+LHGiIXt",
-	"15ezBLhlq64V5NvC6Pqdw24vcsm1yHjUycHBbDbrUrzdFXJ04N5VBx8/vPvl08Uv+E4VKbf8qObuPYn6",
-	"3Z59RBTAacGik+hFt9d9gc1NdIb89CADmuvsW3Ty/T6ODiagJUuU+2Uwa+5v3fYPaME6vqvVCFBCljzi",
-	"Q4puOqVtpRqaK7U2sl/DgqR6pHI1bXzSdgy9v1rqfHnY6z1Yc79a069Af78/OJQdemu9+XwK9tpee+YZ",
-	"N6TzcYVfKLdW67wZR2o6mVA5d6DGijnbV9jIH50Bk7ZvCZqR1BjwVU8wx/nNpYDL9soYHkLpcEwIB0V2",
-	"iVXQmNFN3iLaa9RfamIOyX+FaSDL4YIMcCgUvYu4Yzu/uDrHtsiz1AbY4gayup9F+nA9H6tCzPtFNcaV",
-	"8S3hY//BJl5si9PQctKwKGRgTPv2NUsIukNDyB9GVLt0y0G3xMqr+yWGc/B9DPN7i5pYsRtoJeDakPic",
-	"I6Z0TFz/xC45N38YtZlpJ66SjPKRzVH28YFFfMRXKnx8ZFbT3EYUd2CA141+/DDsploexgoxBloajx2Q",
-	"dulnXPXhvL9yB+/q3NTBd8Tj+5rEWcOcsJG1VYH1PCZKGIZjqIIp1LEMJlhDiWNLh1yMRta0Xjz692LG",
-	"c0FTX0/V6vS/sWLx8Eub6IZxis2tAy3XA9kKdvKYUPKNFUuU/M7O3XnPVCEU80S9rl38ORSy856NIMTj",
-	"L/7xtnP48pXXNL+xwqnLL1/09jf0i98ZK511F518varjqIe+0T1t84Gy7PFmjrxNcGtbktxI0wqNPdYs",
-	"ovJ2CGz7ga1D4XXd2181te1qaIZZ4nlOeaeoUtDDEvgc9VdjLFkTHptCNnMunxGcU7+hR5CDPm9+K0H4",
-	"cNxyYdrlXmLYRKwASWwICmFls+Eegnfi+GRmDd3F3PNUVFqYdTV5lKy5vGvMdSlwXsq7ei5Do4J97h8K",
-	"o/VSB32fJ7IVdG0g1qjgi6D9nc7JDaCJxwl2JKI5hhkxDQfuihzjl5ZiQqvwjtZqGQ8Zn1V6jiaQ4bRo",
-	"QISW4IK424Kiiub+97Jc6ok2T9l08ageEw5UGlIqm6aiW6BGQ/VEnGYiCmWfNNo0b5MEioWEkqoljjHd",
-	"D/vIPLyzyUZw0AvlUgeZIlSharkcDeRG3OdMQRpX5cGX3AzHVxpJkbdtqucr39cbMiiTIQdkynNQ6pIP",
-	"Fmv2rX8LtPU9LDKSX1kO52Xt3FM1thZ67G8SMod/R2t/iziQni717a851/7mjv0/TI4GFSpC2IHuSmpb",
-	"kmIHqkxMaqBCcvbHxecqlWXxazuTqdK236rGuAUnlPx5/tGr8BOqMYbhdMIxzCEliZhMmJ4A16dlx2Om",
-	"LnkKvk4/QAs2f6omVh8Dm12S1t+sLm0pDU6XvtyEn6tgvO4xtWf5EHrUr8w1LylDJK7nE+C3FGr5Ug+I",
-	"it9Zet+oVf0GuuKFobNYv81aQukPguYiqwcGHkwEtuLutcTyqxAUD1y5ApL1ziM3Ceaf59U30GwAXGeU",
-	"Y7sdGxGqRzH2jnovyGAoprIDc1CD/VOil/uI2UHKJmL2413kqH94yQdofWVUZZ0JUxMXe3GxB/c9NsJh",
-	"ZtaSUx5iHfazCrtLUvctr8cSoeVXH7YXoFuhevkxnR9HeQdBQm1ZgePmrljfo38ZZ7T4Xw9FeqtjiSrC",
-	"HODABv4fCnWXHNg49sOgwr+OBX1hOkslrbEhr/2ac8GPGWXUaMSjKW8+oR059EHV97rR/P3FPrIC31UP",
-	"Gku9Oo1xUhy7CtJK19w+ZCtiUG/BVFzNvVmbZvMULMGq9/gTtQMXpd0zVSYux0TkKWDp849Zgo8g/eyn",
-	"Ih5J+FlC02XpdzrF+iuXueP7KC3SBDYUT5+qBKranW+v+f5drM5Czha5ed/DzRxViIngOlNkr/p4y/5j",
-	"iKMyWf5xBJLt1vyhysh/WrgR7Cr99NDELW9jG8gKW16tw5ZdRaOvt3gcXPEttJ8qH6m3+H56KGJ7I9kP",
-	"KgmupchzkM9UvUG47WJdNhR3yHJ4vPdif49ujS8NuFFUjR+bDNydYpktYzNuioC6ccG+Qfl5l1PChf+4",
-	"avehrOaZ648y5uhdtV9jrOkWi5HEjUHDRzet12Xb5IyPF5NtYtS8bStFhKPrlrg+CWcM8zLtZirzxqSb",
-	"egvJB3EGP1IWTH2dDVFzA7onlfVSxqpTH9beKmjt8G+9SCh8jvbDywPXlvJpCoN6z8ynJwxwddXH9aqE",
-	"17rigMGj9kpCEyK4pprBFBnvBDLT+jbSOeXPFBkYbjzoEhc5pxLIjZjyVK0yCiNBfD7BY4mPnPImsuYw",
-	"M/YguuEeVGKsRvKflrlp61cfh8axC9CTJXLfo+gpantDjFZVqMN0htlK7qOtpSFw9DhmowQ1nTwaUpix",
-	"/7t7MT+CrnFgOXXx9gdjuBK0nD/WAWg5fwT4/0u8+78JIrijj6p3B37jGCBVpF7S/zAnUxYgNjqQsbz8",
-	"MQVZWTrZ4HfFTxT5WqnYZywLmZZflmLSlmd1o0fwsqIPn3GC350tS2KfkMzDIzz4bpd2f+DbO/wQuW32",
-	"yNsC9DOqs7UuNbuWz/Z7UU9LYi4VJz9FwWnsmaWvcxkDNRXcyFPb+gPp4wf4Qa15QSMPuHDPPCIXqDVf",
-	"CPCBD49L9JhihyaH74+02MytbYZqnd4XwXzw3Sz6/gA7aQRINJBq7bpf7FYsUO+VtIZOzWouPG97tDOu",
-	"fyS/wXLxDTpOCTdIzhQZiYfJR8Y8mqrDlYtsohUzwdLNUuAOKcuJkOQGCOMlO22fpLyYtF8VY3+9Midh",
-	"P/phT72qZDw5OOgfvu72ur1u/+S4d9xD9udmXjZV3wcrqO2XhRc/CKgzmHQrlCql1mruMjZfdL3qDStJ",
-	"Ydk7WBun4jWrA+G3g0Qxd43sy68OIU3t+eRRs9hDWzPhxiwdPOEhGyi0NoA/ntX3Xe03vuzMCVyAe6O7",
-	"UJ8TGuAfWP3pE+UlSxBPbbVR+W5JWspI7P8KAAD//w==",
+	"1H3rchs51tirIMymbM22KEqWb1J9lfLanh3VemZc8mymkpE/Eeo+JLFsAj0AWjTtUipPkwfLk6RwAPSN",
+	"aLKbpmyt/1gku3E5ODj3y5dBLBaZ4MC1Gpx9GcyAJiDxz7e/0an5PwEVS5ZpJvjgbPDbDMgtSMUEj8hE",
+	"SDK+mBz+THU8Gw8H0UDFM1hQ85peZTA4GygtGZ8O7u6iwTvG5+sDXv74mrw4efEiIkumZ2QsIf2PqwGH",
+	"T/pqMCbLGUuB6BlIIEwRyoX5m2R0ClunEzG1czSn/B2H0zMgElSeasJURIQkS5am5GbLwHfRIKOSLkA7",
+	"OL3OpRJyfZYfpVjgJGOz8bGZYGy2dR3jC2MiJviz2Qu5gYmQODMz7/6Zg1wNogGnCzO5faO2rL9ImAzO",
+	"Bv/1qDy/I/urOnIrMkv9SaTJe6pn5hUcOTMfioFnIk0G0UDCnzmTkAzOtMyh6zRm7Is3OM1FAotMaODx",
+	"6h+wWofFK74iGj5pomfUgJvknP2ZA9GC6BlTJKZpatGJcaUpj4FQ8s9/XrwZkl+EJpQTlgDXbMJAGrhR",
+	"koFUghcAs3hbbqyyoEOzouqeFvTTO+BTA5TjkxfRYMF48dkcrtYgzZj/+cd/OfzfH//6l0EUwK6LCSJ9",
+	"+IKMzd0ZE6rwgM3mQBJFl4TpIfmZKcX4NMLfKFdLkAYipycv2nfjrljbNp6c1NZ9NfhjdPjy45fj6PjF",
+	"3dUgvIF3bMF0gRYNhEvxx+psCUxonurB2dNRZKZmi3wxODsZjRB+9tNxMQ/jGqZgUfAS/sxB6Ys3LTjI",
+	"dsfAcmicKE9hA67LPIXdZ8pT+MWMYyb6sATINsykzO87T4Wjuy19WCkNi01T4QO7z4Wvu43dmVFUJrgC",
+	"JGzmfpv/Y8E1cMQVmmUps2T16F/K0tbuxMLOsX5dDBUyl4UhaeBiaS5CgBOFxnePHeEzOP57KW5SWGxY",
+	"eWaf+Gu/HfhxA5t4RdyQJBFxvgCuh+R0NCILmk6EXEBCkLLd0pQlhPEs1+fkdHRMuCD2uzmszDdPCDfU",
+	"Lk3FEhLzxSl+gewPOZT5NBHyiiPVdG+9JEsp+JQoTTVEJMntTsFOSiYpm87MhMcnBf90HNx8+YTciGRF",
+	"tBAkpXIK5runbkQHvyturvU5OT05IUtI00O3qZtcE7bIhFLsJsXfX1TEAXOWC0vrzE8vcQox0cDPydPR",
+	"iFCCFMWQc5FLFZHlTCi44mPPAnAExpFOpmJq3npCtFwROqWMD694HUsuQcvV4auJhgAz/gCx4Ik6t0KG",
+	"WQ3liRkwyOxL8lUhYHu7Cn68ltsg7c/7uxBuvn/yBOTvdPWN93FOlkLOyVSAIoL787yh8XwqRc6TIRl7",
+	"SQ0PfGmFM0GWBosMx9x173URcNPzxXMOXgY2TPAPmupc7RFe9XEDcHt7C3JFDKeKEEGXRlwy5FGhcETT",
+	"1EmNi+HAcbz9Lc8M1naWeQoNhPR8cG/z29FaFoAsdV9X4s5feXzzVdymJVBNqN16YrAXScfSCbBJDudW",
+	"nh+TFOgt4NJQnrXgUoQaUuQQGLgRkP4YJJCCNmJIpiBPBF8tmDIfzUDmsU8ZkzD4uCawRYNXGXOiNU0S",
+	"ZtZI0/dSZCA1M/x6QlMF0SCrfPVlEEugGpJrimdjyLb5a5BQDYeaLWAQmMi/c7MKqD9+iarXkCzZdvh2",
+	"d0bqiQYpvYE0OHdKlb7OVbGhxuX5RGM8AnojclQaZiKXBvrdVplJxmOW0fDcEm7FvCcopUjtOTANC7X1",
+	"AgpzAYthqJR0hZ+BU6eeF+OsTbX2En7eJtG4Df9mHrbyn5ci/7ByeQkTN6TfVA1Poiqilcgrbv4FsS6R",
+	"16oAVfXrWV3fooefTw6ff/xy/OzuL4PWO/CeTqHnPZjDqvs5uJsWAGpFfQ/bHKrwwznDwMikuLVo1mMP",
+	"WUr59YyqWUiHrULx1eH/ooefR4cvz64P29TX6kLLgUOrfU0zesNS5pfRY8UgqYIKoG6ESIFyR0WE1OHf",
+	"ptKje/O3xsLdIJGbqHgzvI3crqVJ5FdEiQXoGbMS9MpyWi6W1lbBBaFSszgFMgfI1DlRYPhBrI5evb8Y",
+	"LpIqdZeeww8iN/VhKuL5IBqkMKXpoTO3UBnP2C2YP1N2C4cThpop/hoi/a9nEM8v0VTV8wT6EKsJ4wnj",
+	"0+735Ef7QuiiOLV06x0p1FdqjrFYQfAAEZLbtr8uOSRAk5RxMILTK6mH5Pjk8ZODiMQi59ooMStyCdM8",
+	"RZGFHB+/ODl6fjwcNCGZ5LAGyhAUkxyuc54ZbEsCdjBF2MRocYhuM5oQ+6S1E5kdrrGr0CTwSQNP7ATr",
+	"96ecvOW37kf8Hm9N4IAlxIAovB0mjSMv3kRYDRoQq+yt2Eix6iBaCG7RoSdqXIqlshonGU8YpMmYzKjR",
+	"UBBRxrc0zUGNIxQ28zRF7RsFT33uHzJnpmcSYB1bcMTt9wfSxNpeogEX+tpMFD629l/sQmsHWuENaJ+r",
+	"8ob/vLr6NBodXl19Op5cXX16Pvn4Q5DTLuinCzvesTPx+Y9NXGgcr915+KSyVc9DekWylMZgKfE7sMZU",
+	"zoUmEigqhwrSyTr4gSdq/fJdfPiVvHg2OiYZSCYSJ5+bQQ3/yK35PSD3xSxjTrtpkBeRJiQ3arWjLC/R",
+	"fA00CY7UShSjgdEqtlNLfCoIWit97aQizO0bHQUiMQcetnnPYfVIEXxgSP5htDWmzwp1TRM1E0vuTDdb",
+	"iYRZVHCjhexVQfKnxyctAtD1fwzPDlsw/C3XTK/w+tWHe3YaGu1jZdRh65i3XgvuwaJjHZQmo17MOwFN",
+	"2QaJ8kvoleoRvhYJKMcVFdoejEQIqnJW5TFMpAjjMaszBMb1s9PBulfAINIGLWbbPUDNBCUGC7xCNXFQ",
+	"CGEOHs0OmgPcQlP32nRVLAbcbSGSbtDgOj/FkO3Az9BaYeVXazharZNFJ8gGIR97+XijY9GLA3FKlQrT",
+	"AbRwGFEKn3EsFo0ohio7c8i6ROModjdsV5rqXHfAFL/jMKQ1cNUF0nUoSqDOruXFfgOpFD4xjR60fHED",
+	"8lpMrp0BVAVk+jWZCIcMrRKFhLdSWhrRY5mFCLLO20EpdxE2L8sOUb7Qur4AFfWewRbP6roc8tcgRfU6",
+	"Rk+zl0jCWA5I9IM/tcNrxrjuCchooOAWZHiuBpRxsZUXtsBbSIipuk9FEK2X3a1WeQrForYRPiTadvzQ",
+	"5v6OHoEwXUnBYE+pxT1/fHxQ1b3pIBrcDKJBbPiA+d4oUkF12vs179mOugHXtttDfWyFedYHPgQI7k9i",
+	"SRaUr2xMhMoRko9UJVoCzdLWg3CzOjfS7opQCaVINgzy5znjndb4D/PcXTRI2aQvfNwrLWZmFPxbf5Uw",
+	"AQk8hpZfC4ddyC1lHkSbf+Fqs1EpmsRiAYoY6aZFFbhlsOxkBtgg61tzbvAn55btKEMtZ1YW73RNSz15",
+	"2x1F6QrPv458bsLq0dTsvuXyQ1fbIXQjbqXOFQyaXv8xOnzpRO4vJy124ALz1g0sBC1tNqTgsacUTw4e",
+	"w8GBUeFp7fzdAy9qhAQHwIiK4sFWMrKDQIl3sfOx2bCJr7RE2ynbTuWywOpeQlDHq7Am6eB7bWv5AFTa",
+	"oKo+xLkAQ5eguCpSb3vnonyyIFhhM0zqo6l2jJOqkoVNK/rNPrV+Z4uFhkEr2efegq6NSexO0G9SEc+h",
+	"qwbonnYUvrtj62alIcAJ3yrNFlRDzX7aPntCV6otZFMkdBXmihMJAR/CL8AwqGYGaUK4kMRtreNSZk7u",
+	"7PCoFMvQ1m9BrqxF2Wpb5oDQmmn4WcdVaKGtR2rrsw3UQ0hGHlncGv0xud2VuFE7dwdQP3kIcy9qd7UH",
+	"8nKnkjRMgFoR84sPQ0mopmRBs0bs6RgWlKUY0LwfwxBaaYPuAIwAxlhWspRCA4aI/mJ0gabFrGnx+lrl",
+	"qnGOCDC/0s1H0Z191QloaVR+utmm7CfTq9eCT5hByP56+gL0TGwVYj9oepPCa6ODNSHiBgjCgist81jv",
+	"Yj2oSK40TX+dDM7+2BY35F+5+xjycGVSxKCUkI8UmbAUiDVBeBcFK9ca2fhCh3CP7F0YBpi0nzC097Dg",
+	"haI1m850qaE9jcjxs4gcP4/I8YuInIyMAHZyXFPaYrNyFLZigycuDMt6dHNLTypiWDTIhNTWHb0qfKxt",
+	"AtrPBQIETGUzmmXAFYaLECmW1q9bpQmPFCkAMSS/GgVLUzW3yoKHIUlYYiO5cfPBUJ8FVXPcSEJj1H8h",
+	"Beuvpjyeof1ybgOGS4e2jQOKBkuKcdhrVLQJr92h9Assd/Ib7BIHVET2VMMXdnVR1cJ1micsnOdhIuSQ",
+	"/LYUZA4rhaGm3FwY9yZqwvgNZXhfYAWqSDmAQ8MFCE0SCUptYQaWA3x0/w+v2zjBbiFBJeU83UQ4o4HN",
+	"q3A/a5lDPX6owX5uFHAEE2DcoX0QsxC6LM7Lon28hfsITGqNSQpRq19guYO9p7TdbDT2ly6kdUNNN7ao",
+	"djG27JmH/LjOMxaI2WF2QWo6NgdI0G0+bFheOuZtVK0q9WX9bUWWM+CEVqdjiqRCzCEhhgijaEQudHUV",
+	"UR/jTNfciL7qWWmcaRAmTHGz2DU+x3jeRa6sgW5IKoI8U1adWDI9E3n3O1kz85TX8mS0xeiDKNhyf97L",
+	"XSwE93sd/FVQsdhOTj7gQ1+rYwdMYi0AqyQM9ADYtDB+b1qcM5F/Fb1hTri+XrRISD+JZVMjUqAUhugL",
+	"6dSj61gkMN7OFj1PbNeOivXcgjSrbBEvXR6dUWwXNAFiBEQrjRmS5YzfNoVAWEO3qinyFXNNHxRLKZ/m",
+	"zs7XoFCv35PT5+dlImc8p1NA/6v5zIVmMTQFhydPg1rkl5Poxd3jw1KZ/PjlOHpxdxCGWMr4/LpI9Flf",
+	"2TvG5yjaciIyKA3dbqXKqMAeYGa5Bh4+dgV9CZiWaAjR6ehlGIQ+jisYiv27IdyVU0FZ2qW1SGleO8cQ",
+	"S0vgUQwZkt98DBxRmkpt00W0IfgxTY1YDt1juR8kXfjAFi7OsK8qS7PwlcCcWneo8YzyKSQVm4ZNqP7L",
+	"l//x6vLi1d/evf1wNyaMu5gqMSEKYgm6iaAnI/OvaV/YbDwwCwxt+r29Et/C27aDOiIhFrIRd7DB+AYL",
+	"cdtzVWpGT54+Wz+7X+2RfWZZZE5kBp9oAjFb0DQcOcY+h8jPSoOKyqSYOWSaAI/lKtMdrY/NcFwzTwmX",
+	"Yv0NP08F1hsO3af737NOmcuAAngJ5p7dlgnmCuQtyCH5Xci5ISwxbA9C27pNFzHTJyjDBU51xU8fabJu",
+	"FRddh2nGdJgVRJsiTnBfl8XUXxUZ4zn7AEOGZGmx+JqQmPczl1ZQeOxEbCV9nwdQ2FFQoMCQCsrzmom5",
+	"BOX7lPLe8SUZ66HFY+RrwJWxC53zCSBrP/QSaRjvEwSeUv6O8WAc+IJm161LMj9WXNohktpfXcy5Qidh",
+	"SEr8UQJU6kxUrXk2hc/oszN6C8SPEZGx1QaHFlGHNha8pm9tcUmtIa7dkzuqwpVeBUYFbv4wahuLPIZt",
+	"TawqzqYvAudcd+R7G+JYoBqsuNFSUjyIYVNdDPPOensXDTBlXYWIPLIptOrZqjAgstSpBFNhxR89AwUR",
+	"UXk8M5xSpIlPflcuaGZGJSTEgrSjs6x3ektBBd3eI3cCwSPdSd3eE0nqRUWASg5Jh6DjquM1HL9UDVha",
+	"ggTiBo/Izcp5KQKg2i8d20iqXIEH1ZJChuhV6DhLkTvTGDGaHqaEdTbhuPMvyk2sL7ZOAnekU0GytJkW",
+	"+QOvQGMDAlfqcNxz6GZrgGbXe4qThrdSNURXRA5rEh0UUwQFi44AWK+H9fL06fNACloR478OHCmF7JO5",
+	"VwQVB9CriIRd1zcnTCpN8IGilBOWCmmaiyr3+Y/jj0P0Ko+Duo0/vICPbkFXZAZpFnzPzxVUrhq1Rc7Q",
+	"joC1V3w1kWFrXHkL4dJMt4TOe49Go+IIOpaD6aKbkdG5NOx8xZqC2JnLTKhu+SvonOoQqXAJMbBM9w42",
+	"50zNegeA9qHebmFtBFyCYs0czQ0MXFPZT/JuHJInlH7a0PFUV/xdxLO+gpYEJVI0cUw0yGsziZR5IeD1",
+	"tSb0EXouqy6t3sh81I7Nk1z1zrSv5Mk09IsajTs+efz04PHNgbWJ+zDTpkW8WePAmXZP7h5fXT0uP11d",
+	"HRz8d/yKHn7+iJ/+stkmsGNUi9/cRhvAbh4MioUN2qO2i99bNcZWyCNNl/Y0g6Q79unhG6VefMg+rXYs",
+	"i9IvK28CUkJynXPN0h7vecv+tZi0JKukBZgDAUE2NEVIYqUTy6rxnbb8q77Opw1cuwiNMew78dVYWubd",
+	"nglRU/77qCcNkb61jKm3nxeWApcNoEiWUk6W3t2Eib7huNBaaY4NV7YZq67wmhIjfppVLGcrZ8q1RbDw",
+	"7+HXuzewMFwHkqFhS35CniW970CfnIYNmQh2DxXM90DwV7+cqWGtrix6A6lbz02ohyVJ+LNTaoIbbofE",
+	"gM0h/YWxrI/E5OqzdbNYqRbwFHLVtxdg2nPylpTprQD4HR9qFUs2SSNrFeD6mMF9/lwj9tjqHkImZZyN",
+	"pzmdjQO2SFug4IrR1fMQ53wtBSfwKZPWgY/+prG5rNefBW/RyZQWWQYdYmfxMSzcpqyO5IZtceALrqVI",
+	"U5CPwmRtyXgili3uZL/FxBaDU1hXsLTsnZycjUaHo2dno9E5BgfxlQ2Er/qYt8r1BRyrm9mUsogRehXD",
+	"QJKJQTQw6EBtajrNE2b/wqjMsA/CF/LrVzegg+HVFberCl99iPc2ie6GxvNUTEPaL0tTkuRQVMFTJKVK",
+	"27PraGbtl1ASWyf5ttvzmma1DPZ1Qc8WBmqPaxgnOYwjMp5h1RjKEzJ2Kx1b26UboXu0QpLvP61kE1l1",
+	"Xsg1g4XUjE9JJhgvowoMnMpbBjy5FpPrmKbAEyqvV0Bli0BJQ7YZX4NluMm3FRAqmSIeF8Ovdk+iwSKC",
+	"KreR5z1Cl81bvuBlhzqWlXyvAKR1roVcEfdIRDbCxeeydCtQHQ0wGvKaVsrMNbNgSm+YzLkrPu9EzwCY",
+	"q4WIjJAic94dcLaIUy+q415pywzG6j3tqFUi6/vn/3NDHm/IgViEklJOPPwsA3GFbGBp1CrMrbLhNmEw",
+	"oX2py5HhpdtaHOhe8nxdws+6j8qSxgLQkY8ZsJsq0oBpXOQeOHBaGlw4PhtoGOSeeQo7lkO8j0qIrUUQ",
+	"PePoWb7qRtxCpVqYAkJdJVsjYanKxbPJIgbvbADwuvV/KsVSh/oNsAXYNLIF0EKZRV4rc67qTEjkN2nl",
+	"ytmg72pmYRfb6YxKaA1pslh0RkbDY3Nhjkf/rdMK7lqA/oZNqrHuPcQjXwe8T+2KMuO1z1uWElSFQGWv",
+	"Fk0Sl6yDkWMD/2i4yuMGhi2deNiVAXT1e7mWCAESYLfUdhV2LULSU2TdxeU3s6nOAf3rF7G0RbUZJ88j",
+	"8mSEH16OSEJX6pxwc08xZICSsfNvjjvrZT7DOqCaZaUbcN1xjEUn0FksNLmpiY73hwXRAB3ULaIWljmt",
+	"ECr0lGC0ruEDrr4Tn55ZTnno6XvkSllGxGmPhlGKW5CHMc22K16tqFiwmeJk27CyrQrRjjm7JXveV+El",
+	"NilKPAbtpq5bgoU5knNVTSh0SYK2amazzuJ6IJh/zVdxssC6plOMkLsFrq9RAPsYlHZ1awEV+1vJ0iSY",
+	"bxJiWIirHxf5HJcdwqlsscvrDU5oCx4Xre6jnMuJtlQWbEt0+eBNqj0YPPbQUZXADy2wmrCzuytzBTLr",
+	"pFXnBBaZXhXZdi1s3j/eParFOYEb+T6jtqK83UeuJ0BtHDzEvh90LY9+0ZJfW9sDjdc9AO9N8ZW8yidt",
+	"deHvp2LIzqkKffS8rR6aTAJmqGI2dtj10r9YWUWk7FSurB4h1W4JrPhcQ66emZAaPT02q3LiQ1UjcgNY",
+	"fLEaxe/iVAzgUmazGr82yeqDdwIVufdLygwjv64UCDD8tvi6jN1OmIoNKzdDVZ5wgYoGKJzb32zAtf3b",
+	"xVyXbtBSJ9RlnXRbPFG7SDP397Uh6tdFeKmNtJi4atAx5TGkaYsYXTdK3x/ytlYma4nZb6AWerBsObx2",
+	"N3zRYOUb2IU7an8Ni3DAS48iAKGo+1ISFv6qqlbAT5DrQzGZnNlmKy4ZrGakSvIeuWBfU5eoUWnHXAgG",
+	"RVVTI/HgfU1y9wlF5KlwrL27zLNTdEEOGwLnpiIivMWEfO78IQTjEhxMQ1brHb12OwSD9TDgbog9sFU9",
+	"WvSn7bEGReu9aJDCRG9ya3ij4JIqkjQTz9vXvjXOeAFY+ER1WurP/mEsIL8MlybrG37g1LeITChGjAhJ",
+	"sCB/iylV5alWLcfhgROReMbSRBqQ8TjN3Wh7ifvrqRSb59tDNXxcYOjyj1PQMxjXTr7wSbaGk0Kngywk",
+	"vk11I32Frg12t3O8+jeA5Uv6VUT7HrEd25X+8riagpgPCKkcmb0ElVpkm4uPedytXLpdg0jwEHc0ZAfJ",
+	"uHWXG0aq/UUqqrWugbpQRV6ORs+PX748eXr6/HT08uXx1t6stUJuLWGsnihuDI9Ry6xTeEydbPWsR7i5",
+	"8p8lYQ5YRrzuyspSwaeg9LWyPSJbrB72IaIl5cqiZ0fTuvNmVUZvy5bpMNhaiZR1Gh7MlKksu6udfynk",
+	"vL7uLlb8uoxrawDWJl+H99pUazBrRctfZdK7MmAiV96D2WyBYO6b4GlL0QgeDE0Rck5ErhVLbPkwzqYz",
+	"na6IjWUhWojQaHdtO7qHwDFVqELdrA/ef71RNXaDtp7MmrpZ6ohFWx8fZhQNEhtmYyUOZARJm3pnBxfZ",
+	"zrnJO8ZNb1LTCqbdx9LV6Ku2ue9C5Vn0OEHctxdhLDiH1l4j4DSbsFDqzqUb3dhnHzEf+RAIAij6AjRo",
+	"NVVz5Wr0uTLnPcTzfr4aewpB0U8DjWfBKMBKoiMt8xyt4lgLkm7reuf89uV5Vk6vnDiqI1gJscot29hv",
+	"zSL1O9bby7ebmXk7wXHDtq+1cy+frrlQBpd6W5A0LDIdvkatTksW9hdxoa/7FmHOfHGEjT4DfGhzhQlZ",
+	"JoJ1UM8aKVgdNTv7fCictYvmZI6ni+LUX7MJ6SqFkmIhXCog/si3Kglmva+thXOXurFFrZqWFGr3RLWi",
+	"8IzyJG2Rgwul4Xjk/1XUhdFWdcEvqG2nO1AObWh3Z/TB27mNatgh29a4JqSURDJOKVsEZZPN5uffCqdM",
+	"92Y4YarU2rnsdx/73qs9VLXPqWuiNxVkBRoLKDLEG064QLNPLosOh64SrwudUEXlDNuQ3Benbso2fZpJ",
+	"9en91EzcxjHWjxcb8MS5ZHr1wUzn89N8nduGJYyTV+8vyBxWEbFWnuurfDR6ErME//cfbb0s+xW6mnEr",
+	"yKuBSpDlcmdau1bmjE9EoD6b62UoJQNl1AfMBDj0Jdl8RoZrLmie/fub95eExlIoDE4Ucko5U+ihe6QK",
+	"f7M5I7TPq6KnScKS4RW/4j/88JqmKePT4Q8/kA/AEzOM2zahioxf5RpDLHDMM/I33BKx4Ph//+f/jodk",
+	"/OkQC62OsSKDpTT4hZ1sQVdYo49QfsVtBDwT/Ny8ZumROjTK1ZgsqJwrkkDMbB0OV1HZbuKRwhWZwQyO",
+	"ajrHkqNjGz0/xh8VGKjxdGWX4KB1xf2efaqbgnRyhpkAtkCILWunyOno1MEEk+DVDz+gLDauNq93ouBf",
+	"/6UEH5PHPi3/YEjG5pDHeBdQXYiKDqIYC25z8f/46GIfiKIrm881JL+IK27XQCRkQDF2AHPjK2Ye4Not",
+	"7o2H0A8/2GIS44vJ4c9Ux7NxUdyEjN/+Rqdjf1sdLCJbLVXIWuN8M7wNDASanJHTkxeV2NYr7sJPInJ6",
+	"fFL8gNUWxS0kRHCPRxKoZnz6ww943ArPyGDT+CKBRSY08Hh1+A9Yjc/KaoMWMQy5IFN265AHf3EAMeTk",
+	"5BRbtqtzcjp6SZYzhtVc4IrbugNMEcbJJDUadkROT9wqzUg3IlmRBD27yi3TaNIGcljvhxKrIJ9bmL1j",
+	"fD4mM6DmeuHZvjh58eLASOOJ8l38ORbX4+DGs8Ee5vacnrx0USeXoOXq8NVEgxz7arUGQR1chCBiooFj",
+	"91ibCGHP3ZBPS2ZtBfLcEF+NKZ/DK1uIIwZuaajVgQavMiPYH54MRwNX9AypjDo7Oloul0OKPw+FnB65",
+	"d9XRu4vXb3/58BbfKSsYWOJTMXWeDY6HI/uIyIDTjA3OBk+Go+ETVNb1DInn0QxoqmefB2df7qLB0QK0",
+	"ZLFynwxCrfxPt8dHNGOHvuf6FJAdFgThIsHIGaVt2XFr7pF0ARqr/LQUMi4fKaM/tj6JR4YVjyWoTHAX",
+	"V3MyGtkkNa59v87Kxf+Xk4gtn+rWGxWtNkjvG8Z5rC0+RfXTYhsuwJfGCw3sHjvCZ9yQLuwk/EKxtaOi",
+	"ZIxhf/liQeXKgRrLn0e+mrDBbiZtr1bUGanR1suO9Y7Mm68CiUwfjZYh2qLDcFCkjdi9AivtkVeI9hqF",
+	"lQpPw+u/RjSQ5HBBxjgU8tk67thut65ofV/kqcyGPW0/FomVfxPJam9oUVbVv6vLLK4mewMfj/c2cb0V",
+	"cAAlXa9eS8CY9i17GwgqYropjKBAUv/cPhDVLt1S0I5Y+fGuQXCOvsxhdWdRE9svhFI8bJtUXwuGGXYp",
+	"4VbMIRmSS/MHVuB29cVdoofyXdvX8RFfKfHxnklN25m6HRjgDQdffxh2Uz0PY+0yMrM6w0IG3pY3mDsg",
+	"VS9E1AsCF28Gd3cf3cEX7dRa2cxP+MTa0poQxMZJKIRh+THs9RVVayLr8hEjRKED27z6Zw5yVe7PdQmr",
+	"bmndoLfmxLWyrJnAhZZgaBUWPUZ6mFGlnNM8MKe4BWnDgjdPGnrXRRF2PYIynDA8XGEm6TZcNca0A0N/",
+	"UKy/aAD4kBk/3o+IcFgCVu6SWJrSX+eiM2DlPrdmMLcz/l8r3bSqnUjJ42ohsDGKwWPHbscH+FFwjFVA",
+	"xz957IpxjosAcvOXkavHB0Pye0VXsUqDuaFckHiW87mbGNWdG5gyr1cWmY5zLpbmIaaHpGmFL6omO6WD",
+	"2TtuFWoOtyCveLUdF8rodVLzPqUxYKuRhyuS2G6S31YgKedc51nY9qJ+Q4w2u+2G4DN30feRUvCc601J",
+	"mn1FO1ywQnDBB45UESsfvmCvyPtfP/xWhgpTXqmYaVuIYENf7fKbKPnn5Ttv2FtQjQa7mxXKe3NYQUJi",
+	"sVgwvXBFEeqobCP3Pd+8D1ys9PrshI7flmifk3HFpz4mU0NCGK+aBeyB7UPQ+pG5dhG2SbPgmDAKn2is",
+	"K2fcH6W+mP+2SML1RtGGEE6EnAqNJguDSoUh0pmnmHaGX4bWY2G77wTkaSsFhejkOzbRu5HJCZq+Wnn6",
+	"ZuD7RrpfzVMnmlA8q8qRFKZMeyxVa6cXcNcOKwpLrH8HD53vtscPM7Fc32N/UaHX6dp7qc3xBtD4qKyJ",
+	"vPOwpfCypr4xxxq/DiXvh0y69szdyeQ3wRFbe9tb7pELonW53pvLEpGbVb2Ewif9lVfHIYjrt6OOvqAJ",
+	"466iBW6wSxkaRa2rQ68iooSRIOewsmuDBBLPN1HuI6mYujIPdbR5I5Y8FTTxLU568azPLKtjQeH7umGc",
+	"oj7VdHwFBSgHgohQ8pllDVHqtZ378A1TmVDMS0prKmLFt3YJmTx8w6bB5M8PP706PHn6zLsaPrPMuUWe",
+	"PhkdDEPKZ7n4nTHOefEGZ398rOKfhz4W6sBSLkX7JSfmCG59iCQ1+lSJcB5r6qSsm+0CkWij9aJZjaLq",
+	"9H3W4vVtq03hCWGWUn6YVShgUES8RNeFuTf21tk07lajlS/SnVI+uDd9w5ey/8YyXm3aQIynIhlIr3Ma",
+	"WNkCtfuQ5mwM6dKSxXo5+ESUBngbUuBRshLa1M5cC7JXrQPYavS69A+F0bphtPE1FjtB16bFrtuwfraZ",
+	"B1N2C5woQztpihmMNon9U5ZiaqS9MUHTkY/oL5axz2xZpVfo/TKUdnAPxrB/J8tVtUjlQzZeeVSPCAdq",
+	"FGySAE1SxmHNklUtYtlFQi3L8bVatV7FMWS19P6ytTXRgpwcI/HwQQUuQZHylS+7yxShCr0KTXsTN+w+",
+	"ZVguo7A9XfHC2lTr/U5e9eniV8Y4vCTjopDwmOQ8BaWu+LjeO9DGMYAOqWo/shQui3Y2D9WoVZQ57cJk",
+	"TvZ9h0L3xyIOJOdk7E1PYy96OiD8u1m9sEdwcRF2uHfFbWtwse9q+jr38hHalBPwrfMCd8Faqyps9T6w",
+	"+fuYxDpyg+9jFSssUK53+wbD2Fej4heW3LVKVX8HXdLC/np3pRjzfswzu1/FMAvsRd0rRdk/hqB45MoE",
+	"9DfYVEduY8x/M1K7b/mFgc56Rjm2/bWRfxXEIY9PR0/IeCJyeQgrUOODc6KXqPEXOOUGMYy5/Dgkp8cn",
+	"V3yM2teMqtnhgqmFC75zYWcSkMejd01iufgQ6bB5obtz0ns2MhVpq90ZaCdU/ydPQP5uhe+vRHkHQUJt",
+	"SX5HzV1a8B4sSXXctQHe+0LdRuwSjr0fVPh+JOh3pmeJpBUyVJbnsHW5MWjhBqY5bz+hHSn0EdYu26z+",
+	"vrWPbA36AMKSWslMHLsMxpVAW4MubIXJKGTEK3IsNqZTPARNEAH1kPXAOrd7pIqaSBERaRKKaejLBu+B",
+	"+8EnDba+2D0wP3vRdNGNLckx8sJlaPjWxvU78RYX9FA5EK5OFarKHrwc+yN1FnI2vMXbHm5WKEIsBNcz",
+	"RR5bk8DJ4ycHB/fBjoo6XPfDkASfMLm4KIt9PSzc8Atz66xotA8KTdzyyr7D3i6DzXxQRVphJkiBLc82",
+	"YcuurNGXcrsfXLlwoz9UOnJRKWT38FCkcJnWG6GQSvk9zAUhmRQxKCWkQ5aTF4+fHDymnfGlBTec42uT",
+	"gruTL7Onb8ZNERA3PrDPgDzMCPbnGNhnZxzuS2teulYSc47WVWxMVpUt6p7ErU7De1etNyVapIzP63kW",
+	"EUreCv9GOMKnjElQm/Mv5rAqMi5ymbbmW7iDe2e9qXswBt9TvGF1nS1ecwO6B5XwUPiqE+/W7uS0dvi3",
+	"mSVkPhd3//zgvRn6oTIDtzisb/DwmAGuzjXYEfG8zHWsCg7oPOovJLQhQkp5a4iMNwKZaZ0+bJ5/pMjY",
+	"UOPxkDjPOZVAbkTOE7VOKAwH8fEE98U+UsrbrrWLcUcz3F45xron/2Gpm7Y07v3cceyg+2Avue/v+xCl",
+	"vQl6q0rUwdYSnLgWt6UicHo/aqMElS/uDSnM2P/uVsx3oCsUWObO3743gitBy9V9HYCWq3uA/3ex7v9d",
+	"EMF965Wik4IhvK4XV6Va+H5Opig002pAxjJi98nIihI5LXZXs8SiJkbkg+urzUOZtGU4hoN7sLKiDZ9x",
+	"AjSekSKn7wHxPDzCoy92aXdHvnL8V1237RZ5m664JaDc1XgCLFD00DhmowjVQ2ScRp/xkeVFIStbSJpQ",
+	"YrsK4P34KnrgaMrRpNLLKigal4G16xKvb4RVNAze5nJyib7YNydPQRUFm3cPm/RFlPtFTVZrYpeBk09H",
+	"2wIn79MZVTZVW6eJm7sn7zVwFw+GLOgc0LfCN/UNqxFFjwOdqeIaMhbdTNoDe/GJ3a5ovan1nmI0rWfE",
+	"khMHOgMf28Hemr015cl9AOroi/lvc8iOvRw7QMs12t4PY60B6OtA0ZuT5inUE6vCUPyKkJ1yhjaD5YVt",
+	"RkmwPJdywWJFP29D7TDchmyMtkHgoV3EBf/crMzlHBJrvGB8agX4K94s2bEhKMfjxz3optXepnvjs/tB",
+	"yzKgxnW0dY0pLYgr8TXkcVJmD7mqFAftCNxPXQ2i4a72yhAShsyV35sgaJEZSTtP4ZFy5QqM6oORq7be",
+	"OdLPFLRtSYm1DPqTjG1g3tk8sB3OzjrwnQFttHvqelJatJ5aPdOG7WF8z/7BWnQI3zsJfbWWZuAjl33n",
+	"nnNXlM4VuB+7inP4K9b1Q77sMpB8G08sqyHLxsRWtLrintZab9GSriKXv4mCueCGYI9ekvFSCj49xNSd",
+	"ccWKja8vqSEjNl1ckbJRKFNFr1AhbTfEK26nx6KKWBU+GIStqdS2Pv0DzUeodCX41lHcta7EYQt5IleG",
+	"D6O8vM9cCNcyIDwpHmwzFcKJh4IsDY93hc//nRIiXlMpV46QYwFXVBOEu25WkbBhhCGXwa60Rtm2jNCe",
+	"LvGr4dI0dY1Yh6RnWqjr+whVhfae8nYqLSa/8VVpztzoJ2PokTvXCbkRemZ0TLUfJXORUQneq+SFLq/H",
+	"elzBeh2WmC99PJFvhWlEgkTAfliX8u2NW1KK86K2LxZFc8wU4+2BSSKWHGt/ECWGG2j1g1FXQVtipKwo",
+	"sCcQ2lYkYVHISHsVGNwTv8F2KPuz5O0b7ijyIpf/tvJu2fem1ZpSnE2HJOk1O1s389o9Fcp7ILnXteZ1",
+	"pR3xWYf863+nhOmyNdNDTpe2CN9a7G8fdjc7xdEX/H+j5c2L6f0pUNGAaj+2N+UW8g1tbg5dwka3Ogh3",
+	"N7tVJ2ktzDhx8abrnQTPthjcrLbnTG1D8qOQRM+YN1nQFNt6WkuvUfq4IAsh4Yrb7rwuI496tS+szzkz",
+	"1I4a3T17yuo9HfeVHLcv5LbmDXsY1rChXXCr05+JuAVpGzDvJ7yk0tepnZ+6Z+6TFJd9qbq5ifbpJy88",
+	"Hr7hRsMT1beoS4DWuveOvphF3x1hk7EAcQhUJ3KNwXYrrVyTL9pd22Y1H7zkcm9njNNcYnvWNquC7112",
+	"bqVGZmT6/ZTwwdRzFFetga2ixaNPsIxRmVCWGpX/BgjjRQRC/7o+9TpXZZ+aPz6ak1Agb/2pl30fzo6O",
+	"jk+eD0fD0fD47MXoxQjpoJu5yQbeBJvLWOJddM32fS8Ww4rM6wM9jBjmSgKe8TxNo1C75wxElgI2dkmg",
+	"GV5fDlrSoGiApVMdS8GO8Uwr2zMep1mXdG1j3GxVqzP8SNkb+NhXZzFbO7FFydykRQT1+pBv6t7LxpWO",
+	"HA3xwlUBNUNn1TrAvHCxPs+7omJskTT2/PGTg8dwcOCKbRYVZIsHXhy4LvhFoYsb5261NenctLY4Yxha",
+	"LaRq2FRFQu+7/kD4suMVuFT3xrBW1j00wE/YNMQX2ZIsxgtri9SX5cs9jVFGXvr/AQAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

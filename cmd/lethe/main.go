@@ -123,6 +123,7 @@ On your own systems, in this order:
   lethe serve                      the API and the workers
   lethe request new --kind erasure --email ADDRESS
   lethe request approve ID         a second person approves the plan
+  lethe retention forecast         what the deletion rules of the map would delete, and when
 
 Exit codes: 0 done, 1 failed, 2 wrong use or wrong map, 3 findings or drift, 4 the server refused, 5 cannot be reached.`,
 		SilenceErrors: true,
@@ -152,7 +153,9 @@ Exit codes: 0 done, 1 failed, 2 wrong use or wrong map, 3 findings or drift, 4 t
 			newInitCommand(), newCheckCommand(), newGrantsCommand(), newDriftCommand(), newPlanCommand(), newSchemaCommand(),
 		},
 		"run": {newServeCommand(), newMigrateCommand()},
-		"api": {newRequestCommand(), newSystemCommand(), newAPIKeyCommand()},
+		"api": {
+			newRequestCommand(), newHoldCommand(), newRetentionCommand(), newSweepCommand(), newSystemCommand(), newAPIKeyCommand(),
+		},
 	} {
 		for _, c := range commands {
 			c.GroupID = group

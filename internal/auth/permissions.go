@@ -53,6 +53,29 @@ func Permissions() []Permission {
 		{Operation: "createPackageLink", Roles: []string{dpo, portal}},
 		{Operation: "downloadPackage", Open: true},
 
+		{Operation: "listRules", Roles: []string{dpo, operator, auditor}},
+		{Operation: "getRule", Roles: []string{dpo, operator, auditor}},
+		{Operation: "forecastRetention", Roles: []string{dpo, operator, auditor}},
+		{Operation: "simulateRetention", Roles: []string{dpo, operator}},
+		// What is deleted without anybody asking is a person's decision; stopping it is everybody's who runs the house.
+		{Operation: "approveRule", Roles: []string{dpo}, PersonsOnly: true},
+		{Operation: "pauseRule", Roles: []string{dpo, operator}},
+		{Operation: "resumeRule", Roles: []string{dpo, operator}},
+		{Operation: "stopSweeps", Roles: []string{dpo, operator}},
+		{Operation: "startSweeps", Roles: []string{dpo, operator}},
+		{Operation: "startSweep", Roles: []string{dpo, operator}},
+		{Operation: "listSweeps", Roles: []string{dpo, operator, auditor}},
+		{Operation: "getSweep", Roles: []string{dpo, operator, auditor}},
+		{Operation: "approveSweep", Roles: []string{dpo}, PersonsOnly: true},
+
+		// A case-management system may place a hold; lifting one lets deletion go on.
+		{Operation: "placeHold", Roles: []string{dpo}},
+		{Operation: "listHolds", Roles: []string{dpo, operator, auditor}},
+		{Operation: "searchHolds", Roles: []string{dpo}},
+		{Operation: "getHold", Roles: []string{dpo, operator, auditor}},
+		{Operation: "liftHold", Roles: []string{dpo}, PersonsOnly: true},
+		{Operation: "reviewHold", Roles: []string{dpo}, PersonsOnly: true},
+
 		{Operation: "previewPlan", Roles: []string{dpo, operator}},
 		{Operation: "listSystems", Roles: []string{dpo, operator, auditor}},
 		{Operation: "checkSystem", Roles: []string{dpo, operator}},
