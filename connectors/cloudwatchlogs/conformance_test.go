@@ -137,6 +137,7 @@ type groups struct {
 	root string
 	data connectortest.Dataset
 	rows map[string][]connectortest.Row // as they were put: the service cannot replace one
+	cut  string                         // an event that is no row
 }
 
 func (g *groups) backend(t *testing.T) connectortest.Backend {
@@ -148,7 +149,7 @@ func (g *groups) backend(t *testing.T) connectortest.Backend {
 	})
 	return connectortest.Backend{
 		Flat: true, Expires: true, Interruptions: 20,
-		Open: g.open, Load: g.load, Dump: g.dump, Put: g.put,
+		Open: g.open, Load: g.load, Dump: g.dump, Put: g.put, Damage: g.damage,
 		Exported: func(r connectortest.Record) connectortest.Row {
 			row, err := connectortest.ParseLine(g.data.Table(r.Entity), r.Values["record"].(json.RawMessage))
 			require.NoError(t, err)
@@ -174,7 +175,7 @@ func (g *groups) load(t *testing.T, d connectortest.Dataset) {
 	for table := range g.rows {
 		g.drop(t, table)
 	}
-	g.data, g.rows = d, map[string][]connectortest.Row{}
+	g.data, g.rows, g.cut = d, map[string][]connectortest.Row{}, ""
 	for i := range d.Tables {
 		g.fill(t, d.Tables[i].Name, d.Tables[i].Rows)
 	}
@@ -227,12 +228,33 @@ func (g *groups) dump(t *testing.T) map[string][]connectortest.Row {
 	out := map[string][]connectortest.Row{}
 	for _, table := range slices.Sorted(maps.Keys(g.rows)) {
 		for _, line := range g.read(t, table) {
+			if line == g.cut {
+				continue
+			}
 			row, err := connectortest.ParseLine(g.data.Table(table), []byte(line))
 			require.NoError(t, err)
 			out[table] = append(out[table], row)
 		}
 	}
 	return out
+}
+
+// damage puts an event that ends in the middle of the row.
+func (g *groups) damage(t *testing.T, table string, r connectortest.Row) func(*testing.T) bool {
+	t.Helper()
+	line := string(connectortest.Line(g.data.Table(table), r))
+	g.cut = line[:len(line)-2]
+	_, err := g.client.PutLogEvents(context.Background(), &cwl.PutLogEventsInput{
+		LogGroupName: aws.String(g.root + table), LogStreamName: aws.String("stream"),
+		LogEvents: []types.InputLogEvent{{Timestamp: aws.Int64(time.Now().UnixMilli()), Message: &g.cut}},
+	})
+	require.NoError(t, err)
+	intact := func(t *testing.T) bool {
+		t.Helper()
+		return slices.Contains(g.read(t, table), g.cut)
+	}
+	require.Eventually(t, func() bool { return intact(t) }, time.Minute, 10*time.Millisecond)
+	return intact
 }
 
 func (g *groups) read(t *testing.T, table string) []string {

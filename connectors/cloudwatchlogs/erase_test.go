@@ -162,7 +162,7 @@ func TestInterruptedErase(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			at := rapid.IntRange(1, 8).Draw(rt, "at")
 			job := connectors.Job{Batch: batch("42", "7"), Journal: j}
-			var want error = context.Canceled
+			want := context.Canceled
 			switch rapid.SampledFrom([]string{"cancel", "save", "lost answer", "yield"}).Draw(rt, "how") {
 			case "cancel":
 				n := 0

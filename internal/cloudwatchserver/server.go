@@ -7,7 +7,6 @@ package cloudwatchserver
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -73,8 +72,8 @@ type fault struct{ kind, msg string }
 
 func (f *fault) Error() string { return f.kind + ": " + f.msg }
 
-func invalid(format string, args ...any) error {
-	return &fault{"InvalidParameterException", fmt.Sprintf(format, args...)}
+func invalid(msg string) error {
+	return &fault{"InvalidParameterException", msg}
 }
 
 func notFound(what string) error {

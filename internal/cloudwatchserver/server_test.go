@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -116,7 +117,7 @@ func TestSignature(t *testing.T) {
 	open := setup(t, "AKANY", "any")
 	open.AccessKey, open.Secret = "", ""
 	require.NoError(t, list(open))
-	r := httptest.NewRequest("POST", "/", strings.NewReader("{}"))
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}"))
 	r.Header.Set("X-Amz-Target", "Logs_20140328.DescribeLogGroups")
 	answer := httptest.NewRecorder()
 	open.ServeHTTP(answer, r)
