@@ -16,7 +16,7 @@ type cutter struct {
 	offset int64  // of what comes next, in the uncompressed object
 	rest   []byte // read and not handed on: the beginning of a record
 	spare  spare
-	held   int    // tokens that the next block holds already
+	held   int // tokens that the next block holds already
 	dec    decoder
 }
 

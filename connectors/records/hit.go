@@ -61,7 +61,7 @@ func (h *Hit) Learned() []dsr.Identifier {
 		if made(v.kind, s) {
 			continue
 		}
-		if f.kind == dsr.KindEmail || f.kind == dsr.KindOpaque || f.kind == dsr.KindInteger {
+		if f.kind != dsr.KindPhone && f.kind != dsr.KindUUID { // their form for comparing is not how they are written
 			s = string(normalise(nil, f.kind, []byte(s)))
 		}
 		id := dsr.Identifier{
