@@ -117,9 +117,13 @@ func (a *App) wire(ctx context.Context) error {
 		return fmt.Errorf("open the folder of packages: %w", err)
 	}
 	a.metrics = telemetry.New(a.o.Time.Now, a.snapshot)
+	rules, err := policy(&c.Policy)
+	if err != nil {
+		return err
+	}
 	a.engine, err = engine.New(engine.Config{
 		Store: a.store, Cipher: held, Committer: held, Pseudonyms: held, Packager: packages,
-		Kinds: Kinds(), Getenv: env, Time: a.o.Time, Logger: a.log, Policy: policy(&c.Policy),
+		Kinds: Kinds(), Getenv: env, Time: a.o.Time, Logger: a.log, Policy: rules,
 		Metrics: engineMetrics{a.metrics}, Step: a.o.Step,
 		Decorate: func(s *connectors.System, c connectors.Connector) connectors.Connector {
 			return connectors.Limit(connectors.Retry(c, connectors.DefaultBackoff), cmp.Or(s.Limits.Connections, 4))
@@ -166,7 +170,7 @@ func openKeys(ctx context.Context, c *config.Config) (*keys.Keys, error) {
 	return keys.Open(ctx, folder, kek)
 }
 
-func policy(p *config.Policy) engine.Policy {
+func policy(p *config.Policy) (engine.Policy, error) {
 	out := engine.Policy{
 		PackageTTL: time.Duration(p.PackageTTL), FinishedTTL: time.Duration(p.FinishedTTL), LinkTTL: time.Duration(p.LinkTTL),
 		RequestsPerHour: map[dsr.Kind]int64{},
@@ -181,7 +185,15 @@ func policy(p *config.Policy) engine.Policy {
 		}
 		out.AutoApprove = append(out.AutoApprove, auto)
 	}
-	return out
+	r := &p.Retention
+	window, err := engine.ParseWindow(r.Window)
+	out.Retention = engine.RetentionPolicy{
+		Schedule: r.Schedule, Window: window, Pace: connectors.Pace{
+			Transaction: time.Duration(r.Pace.Transaction), Duty: r.Pace.Duty, Connections: r.Pace.Connections,
+			Lag: time.Duration(r.Pace.Lag), Sessions: r.Pace.Sessions, LockWaits: r.Pace.LockWaits,
+		},
+	}
+	return out, err
 }
 
 // Start migrates the embedded database, activates the data map, makes the bootstrap key at the first start, and begins

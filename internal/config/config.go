@@ -74,6 +74,24 @@ type Policy struct {
 	PackageTTL      Duration         `yaml:"package_ttl"`
 	FinishedTTL     Duration         `yaml:"finished_ttl"`
 	LinkTTL         Duration         `yaml:"link_ttl"`
+	Retention       Retention        `yaml:"retention"`
+}
+
+// Retention says when, and how gently, deletion rules are carried out.
+type Retention struct {
+	Schedule string `yaml:"schedule"` // cron expression by the wall clock of the map's controller
+	Window   string `yaml:"window"`   // "22:00-06:00"; empty is all day
+	Pace     Pace   `yaml:"pace"`
+}
+
+// Pace says how gently sweeps work; zero values take the engine's defaults.
+type Pace struct {
+	Transaction Duration `yaml:"transaction"` // target of one transaction
+	Duty        float64  `yaml:"duty"`        // share of the time that is worked
+	Connections int      `yaml:"connections"` // transactions at once
+	Lag         Duration `yaml:"lag"`         // pause while a replica is further behind
+	Sessions    int      `yaml:"sessions"`    // pause while more sessions are active
+	LockWaits   int      `yaml:"lock_waits"`  // pause while more sessions wait for a lock
 }
 
 // AutoApproval approves a Plan by itself when everything that it names is true.
@@ -271,6 +289,9 @@ func (c *Config) Validate() error {
 				return err
 			}
 		}
+	}
+	if p := c.Policy.Retention.Pace; p.Duty < 0 || p.Duty > 1 || p.Connections < 0 || p.Sessions < 0 || p.LockWaits < 0 {
+		return errors.New("policy.retention.pace: duty is a share between 0 and 1, and nothing is negative")
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		return errors.New("tls.certificate and tls.key go together: give both or neither")
