@@ -62,6 +62,8 @@ type recorder struct {
 	mu   sync.Mutex
 	work []scheduled
 	all  []engine.Work
+	// clock is what the database's own clock says; it has none when nil.
+	clock func() time.Time
 }
 
 type scheduled struct {
@@ -71,7 +73,15 @@ type scheduled struct {
 
 type recordingTx struct {
 	engine.Tx
-	work []scheduled
+	work  []scheduled
+	clock func() time.Time
+}
+
+func (t *recordingTx) Clock() (time.Time, error) {
+	if t.clock == nil {
+		return time.Time{}, nil
+	}
+	return t.clock(), nil
 }
 
 func (t *recordingTx) Enqueue(w engine.Work, at time.Time) error {
@@ -82,7 +92,7 @@ func (t *recordingTx) Enqueue(w engine.Work, at time.Time) error {
 func (r *recorder) InTx(ctx context.Context, fn func(engine.Tx) error) error {
 	var last *recordingTx
 	err := r.Store.InTx(ctx, func(tx engine.Tx) error {
-		last = &recordingTx{Tx: tx}
+		last = &recordingTx{Tx: tx, clock: r.clock}
 		return fn(last)
 	})
 	if err == nil {
@@ -123,6 +133,8 @@ type hooks struct {
 	located func(system string, l *connectors.Located)
 	// verified may change what a system says that it still holds.
 	verified func(system string, b connectors.Batch, left []dsr.Residue) []dsr.Residue
+	// sweep comes before a slice of a Sweep.
+	sweep func(ctx context.Context, j *connectors.SweepJob) error
 }
 
 func (h *hooks) call(ctx context.Context, system, verb string, job *connectors.Job) error {
@@ -168,6 +180,22 @@ func (c *hooked) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue
 		left = fn(c.system, q.Batch, left)
 	}
 	return left, err
+}
+
+func (c *hooked) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.Due, error) {
+	return c.Connector.(connectors.Sweeper).Due(ctx, q)
+}
+
+func (c *hooked) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.SweepMeasures, error) {
+	c.h.mu.Lock()
+	fn := c.h.sweep
+	c.h.mu.Unlock()
+	if fn != nil {
+		if err := fn(ctx, &j); err != nil {
+			return connectors.SweepMeasures{}, err
+		}
+	}
+	return c.Connector.(connectors.Sweeper).Sweep(ctx, j)
 }
 
 func (c *hooked) Erase(ctx context.Context, j connectors.Job) error {
