@@ -13,11 +13,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/api"
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/cloudwatchlogs"
+	"github.com/lethe-gdpr/lethe/connectors/logfiles"
+	"github.com/lethe-gdpr/lethe/connectors/s3"
 	"github.com/lethe-gdpr/lethe/connectors/sqldb"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/accesspackage"
@@ -32,7 +36,9 @@ import (
 )
 
 // Kinds are the connectors that this binary has.
-func Kinds() []connectors.Kind { return sqldb.Kinds() }
+func Kinds() []connectors.Kind {
+	return slices.Concat(sqldb.Kinds(), s3.Kinds(), logfiles.Kinds(), cloudwatchlogs.Kinds())
+}
 
 // Options are what an App is made of. Config is required.
 type Options struct {

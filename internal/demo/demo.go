@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -26,6 +27,8 @@ type Options struct {
 	JSON   bool   // print one object on Out, and the rest on Log
 	Listen string // address of the API; empty is a free loopback port
 	Lethe  string // how this program is called, for the commands to try
+	// S3 makes the command that starts this program again as the demo's S3 server, where it must call [ServeS3].
+	S3 func() *exec.Cmd
 	// Serve keeps the app running until ctx ends; not called with Exit.
 	Serve  func(ctx context.Context, a *app.App) error
 	Out    io.Writer
@@ -54,16 +57,16 @@ type ErasureResult struct {
 	Deleted       int64        `json:"deleted"`
 	Pseudonymized int64        `json:"pseudonymized"`
 	Kept          int64        `json:"kept"`
+	Expiring      int64        `json:"expiring"` // cannot be deleted singly
 	Residue       int64        `json:"residue"`
 	Systems       []string     `json:"systems"`
+	DeferredUntil *time.Time   `json:"deferred_until,omitempty"` // when what expires is searched for again
 }
 
-// complete reports whether both requests ended as they should.
+// complete reports whether both requests ended as they should: the erasure waits only for the log group's retention.
 func (r *Result) complete() bool {
-	ended := func(s client.State) bool {
-		return s == client.StateCompleted || s == client.StateCompletedWithExceptions
-	}
-	return ended(r.Access.State) && ended(r.Erasure.State) && r.Erasure.Residue == 0
+	return r.Access.State == client.StateCompleted && r.Erasure.State == client.StateDeferred &&
+		r.Erasure.DeferredUntil != nil && r.Erasure.Residue == 0
 }
 
 // Files of the demo in its folder.
@@ -78,7 +81,7 @@ const (
 // Run does it all. It returns when ctx ends, or at once with Exit.
 func Run(ctx context.Context, o Options) (err error) {
 	started := time.Now()
-	d := &demo{o: o, out: o.Out, dir: o.Dir}
+	d := &demo{o: o, out: o.Out, dir: o.Dir, now: started.UTC()}
 	if o.JSON {
 		d.out = o.Log
 	}
@@ -93,6 +96,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if d.dir, err = filepath.Abs(d.dir); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, d.bucket.stop(), d.groups.stop()) }()
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}
@@ -140,6 +144,9 @@ type demo struct {
 	o          Options
 	out        io.Writer
 	dir        string
+	now        time.Time
+	bucket     *bucket
+	groups     *groups
 	agent, dpo *client.Client
 }
 
@@ -163,6 +170,14 @@ func (d *demo) env(name string) (string, bool) {
 		return "sqlite://" + d.file(HelpdeskFile), true
 	case "ANALYTICS_DSN":
 		return "sqlite://" + d.file(AnalyticsFile), true
+	case "S3_ENDPOINT":
+		return d.bucket.endpoint, true
+	case "S3_SECRET":
+		return d.bucket.secret, true
+	case "WEB_LOGS":
+		return d.file(LogsFolder), true
+	case "CLOUDWATCH_ENDPOINT":
+		return d.groups.endpoint, true
 	}
 	return os.LookupEnv(name)
 }
@@ -172,22 +187,34 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{HelpdeskFile, AnalyticsFile, MapFile, PackageFile, dataFolder} {
+	for _, name := range []string{HelpdeskFile, AnalyticsFile, LogsFolder, bucketFolder, MapFile, PackageFile, dataFolder} {
 		if _, err := os.Stat(d.file(name)); err == nil {
 			return fmt.Errorf("%s exists already: give --dir an empty folder", d.file(name))
 		}
 	}
-	now := time.Now().UTC()
-	if err := createHelpdesk(ctx, d.file(HelpdeskFile), now); err != nil {
+	if err := createHelpdesk(ctx, d.file(HelpdeskFile), d.now); err != nil {
 		return fmt.Errorf("create the helpdesk: %w", err)
 	}
-	if err := createAnalytics(ctx, d.file(AnalyticsFile), now); err != nil {
+	if err := createAnalytics(ctx, d.file(AnalyticsFile), d.now); err != nil {
 		return fmt.Errorf("create the analytics: %w", err)
+	}
+	if err := d.startBucket(ctx); err != nil {
+		return err
+	}
+	if err := d.bucket.fill(ctx, d.now); err != nil {
+		return err
+	}
+	if err := createLogs(d.file(LogsFolder), d.now); err != nil {
+		return fmt.Errorf("write the logs: %w", err)
+	}
+	if err := d.startGroups(ctx); err != nil {
+		return err
 	}
 	if err := os.WriteFile(d.file(MapFile), []byte(mapText), 0o600); err != nil {
 		return err
 	}
-	d.say("A helpdesk: %d customers in %s, and an analytics database that knows only their devices.\n", customers, d.file(HelpdeskFile))
+	d.say("A helpdesk: %d customers in %s, an analytics database that knows only their devices,\n", customers, d.file(HelpdeskFile))
+	d.say("a bucket with attachments and %d days of events, a web server's logs, and an application's log group.\n", lakeDays)
 	d.say("%s tells Lethe where people are in them.\n", d.file(MapFile))
 	return nil
 }

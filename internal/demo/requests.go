@@ -86,7 +86,7 @@ func (d *demo) carryOut(ctx context.Context, kind client.Kind) (*carried, error)
 				return nil, err
 			}
 			c.tasks = tasks.Tasks
-			if !s.Final() {
+			if s == client.StateNeedsAttention {
 				d.say("   %s: %s %s\n", s, given(c.request.Reason), given(c.request.Hint))
 			}
 			return c, nil
@@ -157,6 +157,13 @@ func why(e *client.Exception) string {
 	if e == nil {
 		return ""
 	}
+	if e.Cause != nil && *e.Cause == client.CauseRetention {
+		s := "cannot be deleted singly"
+		if e.Ends != nil {
+			s += ": its log group's own retention removes it, by " + e.Ends.Format(time.DateOnly)
+		}
+		return s
+	}
 	s := "stays: Art. " + e.Article
 	if e.Statute != nil {
 		s += ", " + *e.Statute
@@ -178,7 +185,7 @@ func given(s *string) string {
 
 // result sums up the receipts of an erasure.
 func (c *carried) result() ErasureResult {
-	out := ErasureResult{State: c.request.State, Systems: []string{}}
+	out := ErasureResult{State: c.request.State, Systems: []string{}, DeferredUntil: c.request.DeferredUntil}
 	if c.plan != nil {
 		for _, l := range c.plan.Lines {
 			out.Found += l.Count
@@ -196,6 +203,8 @@ func (c *carried) result() ErasureResult {
 				out.Deleted += l.Count
 			case client.MethodKeep:
 				out.Kept += l.Count
+			case client.MethodExpire:
+				out.Expiring += l.Count
 			case client.MethodMask, client.MethodRedact, client.MethodRelease, client.MethodAnchor:
 				out.Pseudonymized += l.Count
 			}
@@ -206,8 +215,12 @@ func (c *carried) result() ErasureResult {
 }
 
 func (d *demo) sayErasure(c *carried, r *ErasureResult) {
-	d.say("   %s: %d rows found in %s; %d deleted, %d changed, %d kept; searched again: %d left.\n",
-		r.State, r.Found, strings.Join(r.Systems, " and "), r.Deleted, r.Pseudonymized, r.Kept, r.Residue)
+	d.say("   %s: %d found in %s; %d deleted, %d changed, %d kept, %d expire; searched again: %d left.\n",
+		r.State, r.Found, strings.Join(r.Systems, ", "), r.Deleted, r.Pseudonymized, r.Kept, r.Expiring, r.Residue)
+	if r.DeferredUntil != nil {
+		d.say("   They are answered now. On %s Lethe searches once more for what expires, then forgets who it was.\n",
+			r.DeferredUntil.Format(time.DateOnly))
+	}
 	if c.plan == nil {
 		return
 	}

@@ -20,6 +20,7 @@ type Options struct {
 	Dir               string // absolute; made when missing
 	Listen            string // "127.0.0.1:9000"
 	AccessKey, Secret string
+	Region            string // us-east-1 when empty
 }
 
 // copyThreshold is the size above which a server-side copy must be multipart, as on AWS: 5 GiB.
@@ -50,7 +51,7 @@ func Serve(ctx context.Context, o Options) error {
 		return fmt.Errorf("open the folder of objects: %w", err)
 	}
 	return embedgw.RunVersityGW(ctx, be, &embedgw.Config{
-		RootUserAccess: o.AccessKey, RootUserSecret: o.Secret, Ports: []string{o.Listen}, KeepAlive: true, Quiet: true,
+		RootUserAccess: o.AccessKey, RootUserSecret: o.Secret, Region: o.Region, Ports: []string{o.Listen}, KeepAlive: true, Quiet: true,
 		MaxConnections: 4096, MaxRequests: 1024, MultipartMaxParts: 10_000,
 	})
 }
