@@ -80,7 +80,7 @@ var external = map[string]string{
 	"github.com/glebarez/sqlite":       "internal/store",
 	"github.com/riverqueue/":           "internal/store jobs internal/app",
 	"github.com/gin-gonic/":            "api/... internal/web",
-	"github.com/aws/":                  "connectors/... internal/keys internal/dbtest",
+	"github.com/aws/":                  "connectors/... internal/keys internal/dbtest internal/demo",
 	"github.com/tink-crypto/":          "internal/keys",
 	"github.com/spf13/cobra":           "cmd/lethe",
 	"github.com/versity/":              "internal/s3server",
