@@ -64,7 +64,18 @@ func TestNoIdentifierIsWritten(t *testing.T) {
 	require.Error(t, err)
 	note(err)
 	h.drain()
+	held := h.hold("zebra.canary@example.com", false)
 	erasure := h.file(dsr.Erasure, "zebra.canary@example.com")
+	h.drain()
+	h.wants(erasure.ID, dsr.Deferred)
+	_, err = h.PlaceHold(t.Context(), officer, engine.NewHold{Identifiers: email("zebra.canary@example..com"), Restriction: true})
+	note(err)
+	_, err = h.PlaceHold(t.Context(), officer, engine.NewHold{
+		Identifiers: email("zebra.canary@example.com"), Restriction: true, Reference: "zebra.canary@example.com",
+	})
+	require.Error(t, err)
+	note(err)
+	h.lift(held)
 	h.drain()
 	h.wants(access.ID, dsr.Completed)
 	h.wants(erasure.ID, dsr.Completed)

@@ -1,0 +1,306 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/sqldb"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/internal/dbtest"
+	"github.com/lethe-gdpr/lethe/internal/engine"
+	"github.com/lethe-gdpr/lethe/retention"
+)
+
+func (h *house) hold(mail string, restriction bool) *dsr.Hold {
+	h.t.Helper()
+	n := engine.NewHold{Identifiers: email(mail), Restriction: restriction}
+	if !restriction {
+		n.Reference, n.Review = "T-1/26", h.time.Now().AddDate(0, 6, 0)
+	}
+	held, err := h.PlaceHold(h.t.Context(), officer, n)
+	require.NoError(h.t, err)
+	return held
+}
+
+func (h *house) lift(held *dsr.Hold) {
+	h.t.Helper()
+	now, err := h.Hold(h.t.Context(), officer, held.ID)
+	require.NoError(h.t, err)
+	_, err = h.LiftHold(h.t.Context(), officer, held.ID, now.Version)
+	require.NoError(h.t, err)
+}
+
+func (h *house) deferredTick() {
+	h.t.Helper()
+	require.NoError(h.t, h.Tick(h.t.Context(), engine.Tick{Name: engine.TickDeferred}))
+}
+
+// A legal hold wins over an erasure: the request waits, and goes on by itself when the hold is lifted.
+func TestALegalHoldDefersItsSubjectsErasure(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, control string) {
+		x := sqliteTarget(t, shopSchema+shopRows)
+		h := open(t, control, map[string]string{"SHOP": x.url}, nil)
+		h.activate(shopMap)
+		held := h.hold(" ADA@example.com", false)
+		require.Len(t, held.Commitments, 2, "the address, and the number that the shop taught")
+		r := h.file(dsr.Erasure, "ada@example.com")
+		other := h.file(dsr.Erasure, "cy@example.com")
+		h.drain()
+		h.approve(r.ID)
+		h.approve(other.ID)
+		h.drain()
+		got := h.wants(r.ID, dsr.Deferred)
+		require.Equal(t, "held", got.Reason)
+		require.Contains(t, got.Hint, held.ID)
+		require.Equal(t, held.Review, *got.DeferTo)
+		require.EqualValues(t, 1, x.count("SELECT count(*) FROM customers WHERE id = 1"))
+		h.wants(other.ID, dsr.Completed)
+
+		h.time.forward(30 * 24 * time.Hour)
+		h.deferredTick()
+		h.drain()
+		h.wants(r.ID, dsr.Deferred)
+		h.time.forward(180 * 24 * time.Hour) // its review is overdue now
+		h.deferredTick()
+		h.drain()
+		got = h.wants(r.ID, dsr.Deferred)
+		require.True(t, got.DeferTo.After(h.time.Now()))
+		stats, err := h.Stats(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 1, stats.OverdueHolds)
+
+		h.lift(held)
+		h.drain()
+		h.wants(r.ID, dsr.Completed)
+		require.Zero(t, x.count("SELECT count(*) FROM customers WHERE id = 1"))
+		require.EqualValues(t, 1, h.receipts(r.ID)["shop.customers.delete"])
+		_, err = h.LiftHold(t.Context(), officer, held.ID, held.Version+1)
+		require.Equal(t, dsr.CodeWrongState, dsr.CodeOf(err))
+	})
+}
+
+// A Hold that is placed after the approval wins as well, before a Run has claimed the Task.
+func TestAHoldAfterTheApproval(t *testing.T) {
+	t.Parallel()
+	h, x := shop(t, nil)
+	r := h.file(dsr.Erasure, "ada@example.com")
+	h.drain()
+	h.approve(r.ID)
+	held := h.hold("ada@example.com", false)
+	h.drain()
+	require.Equal(t, "held", h.wants(r.ID, dsr.Deferred).Reason)
+	require.EqualValues(t, 2, x.count("SELECT count(*) FROM carts WHERE customer_id = 1"))
+	h.lift(held)
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
+	require.Zero(t, x.count("SELECT count(*) FROM carts WHERE customer_id = 1"))
+}
+
+// A restriction by the same person asks the DPO, and blocks nothing for ever.
+func TestARestrictionAsksTheDPO(t *testing.T) {
+	t.Parallel()
+	h, x := shop(t, auto)
+	held := h.hold("ada@example.com", true)
+	r := h.file(dsr.Erasure, "ada@example.com")
+	h.drain()
+	got := h.wants(r.ID, dsr.NeedsAttention)
+	require.Equal(t, "restricted", got.Reason)
+	require.Contains(t, got.Hint, held.ID)
+	require.EqualValues(t, 3, x.count("SELECT count(*) FROM customers"))
+	h.lift(held)
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
+	require.EqualValues(t, 2, x.count("SELECT count(*) FROM customers"))
+}
+
+// Somebody else's Hold keeps what is theirs too; the rest goes, and what was kept when the Hold is lifted.
+func TestSomebodyElsesHoldKeepsWhatIsTheirs(t *testing.T) {
+	t.Parallel()
+	h, x := shop(t, auto)
+	held := h.hold("bob@example.com", false)
+	r := h.file(dsr.Erasure, "ada@example.com")
+	h.drain()
+	got := h.wants(r.ID, dsr.Deferred)
+	require.Equal(t, "waits", got.Reason)
+	require.Zero(t, x.count("SELECT count(*) FROM carts WHERE customer_id = 1"))
+	require.EqualValues(t, 1, x.count("SELECT count(*) FROM messages WHERE id = 20 AND sender_id = 1"), "a message to Bob")
+	h.lift(held)
+	h.drain()
+	h.wants(r.ID, dsr.Completed)
+	require.Zero(t, x.count("SELECT count(*) FROM messages WHERE sender_id = 1"))
+	require.Zero(t, x.count("SELECT count(*) FROM customers WHERE id = 1"))
+}
+
+// A restriction request that is completed places its Hold, under a key of the Hold's own.
+func TestACompletedRestrictionRestricts(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, control string) {
+		x := sqliteTarget(t, shopSchema+shopRows)
+		h := open(t, control, map[string]string{"SHOP": x.url}, auto)
+		h.activate(shopMap)
+		complete := func(id string) {
+			ts, err := h.Tasks(t.Context(), officer, id)
+			require.NoError(t, err)
+			for _, task := range ts {
+				_, err = h.CompleteTask(t.Context(), officer, id, h.get(id).Version, task.ID, 1)
+				require.NoError(t, err)
+			}
+		}
+		r := h.file(dsr.Restriction, "ada@example.com")
+		h.drain()
+		complete(r.ID)
+		h.wants(r.ID, dsr.Completed)
+		holds, _, err := h.Holds(t.Context(), officer, engine.HoldFilter{Identifier: &email("Ada@example.com")[0]})
+		require.NoError(t, err)
+		require.Len(t, holds, 1)
+		require.True(t, holds[0].Restriction)
+		require.Equal(t, r.ID, holds[0].Request)
+		erasure := h.file(dsr.Erasure, "ada@example.com")
+		h.drain()
+		require.Equal(t, "restricted", h.wants(erasure.ID, dsr.NeedsAttention).Reason, "though the request has forgotten its identifiers")
+
+		other := h.file(dsr.Restriction, "bob@example.com")
+		h.drain()
+		_, err = h.PlaceHold(t.Context(), officer, engine.NewHold{Restriction: true, Request: other.ID})
+		require.NoError(t, err)
+		complete(other.ID)
+		holds, _, err = h.Holds(t.Context(), officer, engine.HoldFilter{})
+		require.NoError(t, err)
+		require.Len(t, holds, 2, "one is enough")
+	})
+}
+
+// A Hold that is placed while a Sweep works is known before the next chunk begins, whether the Sweep looks at Stop or not.
+func TestAHoldInTheMiddleOfASweep(t *testing.T) {
+	t.Parallel()
+	h, x := sweepHouse(t, dbtest.SQLite(t), many, ", review: never", chunky)
+	s := h.sweepNow(rule)
+	n, late := 0, 0
+	var held *dsr.Hold
+	var seen []int
+	h.hooks.step = func(_, name string) {
+		if held != nil && len(seen) == 1 && name == sqldb.StepCommitted {
+			late++
+		}
+		if n++; n == 2 {
+			var err error
+			held, err = h.PlaceHold(context.WithoutCancel(t.Context()), officer, engine.NewHold{
+				System: "shop", Entity: "logins", When: []dsr.Condition{{Field: "customer_id", Values: []string{"2"}}},
+				Reference: "T-2", Review: h.time.Now().AddDate(0, 6, 0),
+			})
+			require.NoError(t, err)
+		}
+	}
+	h.hooks.sweep = func(_ context.Context, j *connectors.SweepJob) error {
+		seen = append(seen, len(j.Held.Entities))
+		return nil
+	}
+	h.drain()
+	require.Equal(t, []int{0, 1}, seen)
+	require.Equal(t, 1, late, "the chunk that was under way ends, and no other begins")
+	got := h.swept(s.ID, retention.SweepDone)
+	kept := x.count("SELECT count(*) FROM logins WHERE customer_id = 2")
+	require.Greater(t, kept, int64(many/3-1000))
+	require.EqualValues(t, many+1-kept, got.Count(dsr.Delete), "%v", got.Results)
+	h.lift(held)
+	h.night()
+	require.EqualValues(t, 2, x.count(countLogins))
+}
+
+// What cannot be learned stops a Sweep: a Hold that does not know its subject's identifiers holds nothing.
+func TestNothingIsSweptWhileHoldsCannotBeResolved(t *testing.T) {
+	t.Parallel()
+	h, x := sweepHouse(t, dbtest.SQLite(t), 10, ", review: never", nil)
+	down := true
+	h.hooks.before = func(_ context.Context, _, verb string, _ *connectors.Job) error {
+		if down && verb == "locate" {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	held := h.hold("bob@example.com", false)
+	require.Len(t, held.Commitments, 1, "it is placed all the same")
+	s := h.sweepNow(rule)
+	_, ok := h.stepOnce()
+	require.True(t, ok)
+	require.EqualValues(t, 12, x.count(countLogins))
+	down = false
+	h.drain()
+	h.swept(s.ID, retention.SweepDone)
+	now, err := h.Hold(t.Context(), officer, held.ID)
+	require.NoError(t, err)
+	require.Len(t, now.Commitments, 2, "what was learned is held from now on")
+	h.lift(held)
+	now, err = h.Hold(t.Context(), officer, held.ID)
+	require.NoError(t, err)
+	require.Len(t, now.Commitments, 2)
+}
+
+func TestWhatIsNoHold(t *testing.T) {
+	t.Parallel()
+	h, _ := sweepHouse(t, dbtest.SQLite(t), 1, "", nil)
+	review := h.time.Now().AddDate(0, 1, 0)
+	when := func(c ...dsr.Condition) engine.NewHold {
+		return engine.NewHold{System: "shop", Entity: "logins", When: c, Reference: "T-1", Review: review}
+	}
+	for name, c := range map[string]struct {
+		n     engine.NewHold
+		field string
+	}{
+		"nothing":         {engine.NewHold{Reference: "T-1", Review: review}, "identifiers"},
+		"two ways":        {engine.NewHold{Identifiers: email("a@example.com"), Entity: "logins", System: "shop", Reference: "T-1", Review: review}, "identifiers"},
+		"no review":       {engine.NewHold{Identifiers: email("a@example.com"), Reference: "T-1"}, "review"},
+		"past review":     {engine.NewHold{Identifiers: email("a@example.com"), Reference: "T-1", Review: h.time.Now()}, "review"},
+		"no reference":    {engine.NewHold{Identifiers: email("a@example.com"), Review: review}, "reference"},
+		"a name":          {engine.NewHold{Identifiers: email("a@example.com"), Reference: "Ada Lovelace", Review: review}, "reference"},
+		"legal request":   {engine.NewHold{Request: "req_1", Reference: "T-1", Review: review}, "request"},
+		"bad address":     {engine.NewHold{Identifiers: email("a@example..com"), Restriction: true}, "identifiers[0].value"},
+		"tenant":          {engine.NewHold{Identifiers: email("a@example.com"), Restriction: true, Tenant: "x"}, "tenant"},
+		"system":          {engine.NewHold{System: "crm", Entity: "logins", Reference: "T-1", Review: review}, "system"},
+		"entity":          {engine.NewHold{System: "shop", Entity: "x", Reference: "T-1", Review: review}, "entity"},
+		"empty condition": {when(dsr.Condition{Field: "customer_id"}), "when[0]"},
+		"two conditions":  {when(dsr.Condition{Field: "customer_id", Null: true, NotNull: true}), "when[0]"},
+		"no such field":   {when(dsr.Condition{Field: "colour", Null: true}), "when[0].field"},
+		"a person": {
+			engine.NewHold{
+				System: "shop", Entity: "customers", When: []dsr.Condition{{Field: "email", Values: []string{"a@example.com"}}},
+				Reference: "T-1", Review: review,
+			}, "when[0]",
+		},
+	} {
+		_, err := h.PlaceHold(t.Context(), officer, c.n)
+		var own *dsr.Error
+		require.ErrorAs(t, err, &own, name)
+		require.Equal(t, dsr.CodeInvalid, own.Code, name)
+		require.Equal(t, c.field, own.Field, name)
+	}
+	holds, _, err := h.Holds(t.Context(), officer, engine.HoldFilter{})
+	require.NoError(t, err)
+	require.Empty(t, holds)
+}
+
+func TestReviewsOfHolds(t *testing.T) {
+	t.Parallel()
+	h, _ := shop(t, nil)
+	held := h.hold("ada@example.com", false)
+	_, err := h.ReviewHold(t.Context(), officer, held.ID, held.Version, h.time.Now())
+	require.Equal(t, dsr.CodeInvalid, dsr.CodeOf(err))
+	next := held.Review.AddDate(0, 6, 0)
+	got, err := h.ReviewHold(t.Context(), officer, held.ID, held.Version, next)
+	require.NoError(t, err)
+	require.Equal(t, next, got.Review)
+	_, err = h.ReviewHold(t.Context(), officer, held.ID, held.Version, next)
+	require.Equal(t, dsr.CodeConflict, dsr.CodeOf(err))
+	_, err = h.LiftHold(t.Context(), dsr.Actor{ID: "x", Tenants: []string{"other"}}, held.ID, got.Version)
+	require.Equal(t, dsr.CodeNotFound, dsr.CodeOf(err), "another tenant's")
+	h.time.forward(2 * 365 * 24 * time.Hour)
+	overdue, _, err := h.Holds(t.Context(), officer, engine.HoldFilter{Overdue: true})
+	require.NoError(t, err)
+	require.Len(t, overdue, 1)
+}
