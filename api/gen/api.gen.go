@@ -7571,10 +7571,10 @@ var swaggerSpec = []string{
 	"1I4a3T17yuo9HfeVHLcv5LbmDXsY1rChXXCr05+JuAVpGzDvJ7yk0tepnZ+6Z+6TFJd9qbq5ifbpJy88",
 	"Hr7hRsMT1beoS4DWuveOvphF3x1hk7EAcQhUJ3KNwXYrrVyTL9pd22Y1H7zkcm9njNNcYnvWNquC7112",
 	"bqVGZmT6/ZTwwdRzFFetga2ixaNPsIxRmVCWGpX/BgjjRQRC/7o+9TpXZZ+aPz6ak1Agb/2pl30fzo6O",
-	"jk+eD0fD0fD47MXoxQjpoJu5yQbeBJvLWOJddM32fS8Ww4rM6wM9jBjmSgKe8TxNo1C75wxElgI2dkmg",
-	"GV5fDlrSoGiApVMdS8GO8Uwr2zMep1mXdG1j3GxVqzP8SNkb+NhXZzFbO7FFydykRQT1+pBv6t7LxpWO",
-	"HA3xwlUBNUNn1TrAvHCxPs+7omJskTT2/PGTg8dwcOCKbRYVZIsHXhy4LvhFoYsb5261NenctLY4Yxha",
-	"LaRq2FRFQu+7/kD4suMVuFT3xrBW1j00wE/YNMQX2ZIsxgtri9SX5cs9jVFGXvr/AQAA//8=",
+	"jk+eD0fD0fD47MXoxQjpoJu5yQbeBJvLWOJddM32fS8Ww4rM6wM91kVObPCcgchSwFYuCTQD6iNXGc52",
+	"v/CMA/vCM618Z3g3U0mY1qeyzXCzVa228CNlb91jX5HFbOfEFiJzYxZR0+tDvql7LBvXOHJ0wwtUBaQM",
+	"bVXrQPICxfo874oqsUWi2PPHTw4ew8GBK7BZVI0tHnhx4DrfF8UtbpyL1dahc9PagoxhaLWQp2FT/Qi9",
+	"73oC4cuOP+BS3RvDWin30AA/YaMQX1hLshgvqS1MX5Ys93RFGRnp/wcAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
