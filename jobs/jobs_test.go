@@ -31,13 +31,18 @@ type script struct {
 	ticks    map[string]time.Duration
 }
 
-func (s *script) Gather(ctx context.Context, w engine.Gather) error         { return s.gather(ctx, w) }
-func (s *script) Slice(ctx context.Context, w engine.Slice) error           { return s.slice(ctx, w) }
-func (s *script) Assemble(ctx context.Context, w engine.Assemble) error     { return s.assemble(ctx, w) }
-func (s *script) Tick(ctx context.Context, w engine.Tick) error             { return s.tick(ctx, w) }
+func (s *script) Gather(ctx context.Context, w engine.Gather) error { return s.gather(ctx, w) }
+
+func (s *script) Slice(ctx context.Context, w engine.Slice) error { return s.slice(ctx, w) }
+
+func (s *script) Assemble(ctx context.Context, w engine.Assemble) error { return s.assemble(ctx, w) }
+
+func (s *script) Tick(ctx context.Context, w engine.Tick) error { return s.tick(ctx, w) }
+
 func (s *script) SweepSlice(ctx context.Context, w engine.SweepSlice) error { return s.sweep(ctx, w) }
-func (s *script) CountDue(ctx context.Context, w engine.CountDue) error     { return s.count(ctx, w) }
-func (s *script) Ticks() map[string]time.Duration                           { return s.ticks }
+
+func (s *script) CountDue(ctx context.Context, w engine.CountDue) error { return s.count(ctx, w) }
+func (s *script) Ticks() map[string]time.Duration                       { return s.ticks }
 
 // bench is a store and what the tests need around it.
 type bench struct {

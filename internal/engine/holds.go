@@ -180,12 +180,12 @@ func (e *Engine) fieldsExist(ctx context.Context, m *atlas, system string, entit
 	}
 	conn, release, err := e.connect(ctx, m, system)
 	if err != nil {
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	defer release()
 	schema, err := conn.connector.Describe(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	for _, s := range schema.Entities {
 		if s.Name != entity.From() || len(s.Columns) == 0 {

@@ -132,13 +132,13 @@ func (t *tx) sealedHolds(rows []holdRow) ([]engine.SealedHold, error) {
 			Commitment: w.Commitment,
 		})
 	}
-	out := make([]engine.SealedHold, len(rows))
+	out := make([]engine.SealedHold, 0, len(rows))
 	for i := range rows {
 		h := rows[i].hold()
 		for _, s := range of[h.ID] {
 			h.Commitments = append(h.Commitments, s.Commitment)
 		}
-		out[i] = engine.SealedHold{Hold: h, Sealed: of[h.ID], DataKey: rows[i].DataKey}
+		out = append(out, engine.SealedHold{Hold: h, Sealed: of[h.ID], DataKey: rows[i].DataKey})
 	}
 	return out, nil
 }
