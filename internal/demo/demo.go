@@ -38,9 +38,10 @@ type Options struct {
 
 // Result is what the demo prints with JSON.
 type Result struct {
-	Access  AccessResult  `json:"access"`
-	Erasure ErasureResult `json:"erasure"`
-	Seconds float64       `json:"seconds"`
+	Access    AccessResult    `json:"access"`
+	Erasure   ErasureResult   `json:"erasure"`
+	Retention RetentionResult `json:"retention"`
+	Seconds   float64         `json:"seconds"`
 }
 
 // AccessResult is what came of the access request.
@@ -66,7 +67,7 @@ type ErasureResult struct {
 // complete reports whether both requests ended as they should: the erasure waits only for the log group's retention.
 func (r *Result) complete() bool {
 	return r.Access.State == client.StateCompleted && r.Erasure.State == client.StateDeferred &&
-		r.Erasure.DeferredUntil != nil && r.Erasure.Residue == 0
+		r.Erasure.DeferredUntil != nil && r.Erasure.Residue == 0 && r.Retention.Deleted > 0 && r.Retention.DueAfter == 0
 }
 
 // Files of the demo in its folder.

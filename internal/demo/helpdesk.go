@@ -42,6 +42,7 @@ func SubjectTraces() []string {
 const (
 	customers = 400
 	subjectID = 137
+	leftFrom  = 381
 )
 
 var (
@@ -113,13 +114,21 @@ func createHelpdesk(ctx context.Context, path string, now time.Time) error {
 	ago := func(days int) string {
 		return now.AddDate(0, 0, -rng.IntN(days)-1).Format(time.DateTime)
 	}
+	// Customers from leftFrom on have not been heard of for years.
+	long := now.AddDate(-3, -2, 0).Format(time.DateTime)
+	since := func(id int, at string) string {
+		if id >= leftFrom {
+			return long
+		}
+		return at
+	}
 	return fill(ctx, path, helpdeskSchema, func(insert func(string, ...any)) {
 		for id := 1; id <= customers; id++ {
 			name, phone := fmt.Sprintf("Customer %d", id), fmt.Sprintf("+4670174%04d", 1000+id)
 			if id == subjectID {
 				name, phone = SubjectName, SubjectPhone
 			}
-			insert("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", id, email(id), name, phone, ago(900))
+			insert("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", id, email(id), name, phone, since(id, ago(900)))
 			device := fmt.Sprintf("dev-%08x", rng.Uint32())
 			if id == subjectID {
 				device = SubjectDevice
@@ -138,7 +147,7 @@ func createHelpdesk(ctx context.Context, path string, now time.Time) error {
 			}
 			for range n {
 				ticket++
-				insert("INSERT INTO tickets VALUES (?, ?, ?, ?, ?)", ticket, id, pick(topics), pick(sentences), ago(90))
+				insert("INSERT INTO tickets VALUES (?, ?, ?, ?, ?)", ticket, id, pick(topics), pick(sentences), since(id, ago(90)))
 				for range rng.IntN(4) {
 					say(ticket, id, 1+rng.IntN(customers), pick(sentences))
 				}
@@ -156,8 +165,11 @@ func createHelpdesk(ctx context.Context, path string, now time.Time) error {
 		}
 		for i := range 300 {
 			owner := 1 + i%customers
-			if i < 4 {
+			switch {
+			case i < 4:
 				owner = subjectID
+			case i >= 295:
+				owner = leftFrom + i - 295 // they have left, and their invoices must stay
 			}
 			insert("INSERT INTO invoices VALUES (?, ?, ?, ?, ?, ?)", i+1, owner, fmt.Sprintf("F-%05d", i+1),
 				now.AddDate(-rng.IntN(5), -rng.IntN(12), 0).Format(time.DateOnly), 1900+rng.IntN(90000), "Sent to "+email(owner))

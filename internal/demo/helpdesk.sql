@@ -6,6 +6,7 @@ CREATE TABLE customers (
   created_at TEXT NOT NULL
 );
 CREATE INDEX customers_phone ON customers (phone);
+CREATE INDEX customers_created ON customers (created_at);
 
 CREATE TABLE devices (
   id          INTEGER PRIMARY KEY,
@@ -23,6 +24,7 @@ CREATE TABLE tickets (
   created_at  TEXT NOT NULL
 );
 CREATE INDEX tickets_customer ON tickets (customer_id);
+CREATE INDEX tickets_created ON tickets (created_at);
 
 CREATE TABLE messages (
   id           INTEGER PRIMARY KEY,
@@ -53,3 +55,4 @@ CREATE TABLE invoices (
   note        TEXT
 );
 CREATE INDEX invoices_customer ON invoices (customer_id);
+CREATE INDEX invoices_issued ON invoices (issued_on);

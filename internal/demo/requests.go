@@ -15,7 +15,7 @@ import (
 	"github.com/lethe-gdpr/lethe/client"
 )
 
-// work files both requests, one after the other, and adds the table that the map forgets.
+// work files both requests, one after the other, sweeps what is due, and adds the table that the map forgets.
 func (d *demo) work(ctx context.Context) (*Result, error) {
 	d.say("\nThe person: %s, known to us by one e-mail address.\n", SubjectEmail)
 
@@ -38,13 +38,19 @@ func (d *demo) work(ctx context.Context) (*Result, error) {
 	}
 	out.Erasure = erasure.result()
 	d.sayErasure(erasure, &out.Erasure)
+	d.say("\n3. At night, retention: nothing stays past its time, nothing goes before it.\n")
+	kept, err := d.retain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out.Retention = *kept
 	for _, name := range []string{HelpdeskFile, AnalyticsFile} {
 		if err := vacuum(ctx, d.file(name)); err != nil {
 			return nil, fmt.Errorf("vacuum %s: %w", name, err)
 		}
 	}
 
-	d.say("\n3. A later deployment adds a table that nobody told the map about. lethe check:\n")
+	d.say("\n4. A later deployment adds a table that nobody told the map about. lethe check:\n")
 	if err := addForgottenTable(ctx, d.file(HelpdeskFile), time.Now().UTC()); err != nil {
 		return nil, fmt.Errorf("add the forgotten table: %w", err)
 	}
