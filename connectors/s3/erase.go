@@ -74,9 +74,6 @@ func (cp *checkpoint) fail(ref, entity string, err error, stop bool) {
 		de = &dsr.Error{Code: dsr.CodeUnavailable, Msg: err.Error()}
 	}
 	f := failure{Subject: ref, Entity: entity, Code: de.Code, Msg: de.Msg, Hint: de.Hint, Stop: stop}
-	if de.Err != nil {
-		f.Msg += ": " + de.Err.Error()
-	}
 	if !slices.Contains(cp.Failed, f) {
 		cp.Failed = append(cp.Failed, f)
 	}
@@ -345,7 +342,7 @@ func (p *pass) plan(s *surveyed) decided {
 		}
 	}
 	d.victims = p.markers(s, d.victims, len(stays) > 0)
-	return d.together()
+	return d
 }
 
 // counted are the tallies that Erase reports: what a hold keeps is reported by Verify.

@@ -96,6 +96,7 @@ type node struct {
 	held     bool // covered, and the hold has effect
 	waits    bool // a row that stays for a hold's sake refers to it
 	minimum  bool // in a sweep: a statutory minimum of its own has not ended
+	due      bool // in a sweep: it is due itself
 	action   dsr.Method
 	nulls    []*column // references that must be emptied for the row to stay
 }
@@ -252,7 +253,7 @@ func (c *closure) node(e *entity, subject int, values [][]byte) (*node, bool) {
 	n.covered = c.held[e][id.id]
 	if c.marks[e] != nil {
 		mark := string(values[len(e.load)])
-		n.covered, n.minimum = n.covered || mark == markHeld, mark == markMinimum
+		n.covered, n.minimum, n.due = n.covered || mark == markHeld, mark == markMinimum, mark == markDue
 	}
 	n.held = n.covered && !c.lifted || c.stays[e][id.id]
 	n.allowed = n.allowed || c.permits(subject, e)
@@ -317,7 +318,7 @@ func (c *closure) isDoomed(n *node) bool {
 		return false
 	case c.any:
 		return true
-	case n.seed:
+	case n.seed, n.due:
 		return true
 	}
 	if c.hasLivingOwner(n) {

@@ -358,7 +358,7 @@ func (e *erasure) newClosure(ctx context.Context, s session, start, end int, loc
 		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms), limit: int64(e.d.txRows),
 	}
 	var err error
-	if c.held, err = e.m.heldRows(ctx, s, e.job.Held, tenant); err != nil {
+	if c.held, err = e.m.heldRows(ctx, s, e.job.Held, tenant, nil); err != nil {
 		return nil, err
 	}
 	c.marks = e.marks
@@ -395,7 +395,7 @@ func (e *erasure) findGone(ctx context.Context, s session) error {
 			continue
 		}
 		tenant := part[0].Tenant
-		held, err := e.m.heldRows(ctx, s, e.job.Held, tenant)
+		held, err := e.m.heldRows(ctx, s, e.job.Held, tenant, nil)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
@@ -109,18 +110,32 @@ func (f *fixture) open(entities ...connectors.Entity) *sqldb.DB {
 	return f.openSystem(&connectors.System{Entities: entities})
 }
 
+// openAt opens the connector with a clock of its own. The caller closes it.
+func (f *fixture) openAt(now func() time.Time, entities ...connectors.Entity) *sqldb.DB {
+	f.t.Helper()
+	s := f.system(&connectors.System{Entities: entities})
+	db, err := sqldb.Open(context.Background(), s, connectors.Options{Pseudonyms: keyring{}, Now: now})
+	require.NoError(f.t, err)
+	return db
+}
+
 func (f *fixture) openSystem(s *connectors.System) *sqldb.DB {
 	f.t.Helper()
+	db, err := sqldb.Open(context.Background(), f.system(s), connectors.Options{Pseudonyms: keyring{}})
+	require.NoError(f.t, err)
+	f.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// system completes a map for this database.
+func (f *fixture) system(s *connectors.System) *connectors.System {
 	s.Name, s.Connector, s.Settings = "shop", f.kind, map[string]any{"dsn": f.url}
 	if s.Identifiers == nil {
 		s.Identifiers = map[string]dsr.IdentifierKind{
 			"email": dsr.KindEmail, "user_id": dsr.KindOpaque, "uid": dsr.KindUUID, "phone": dsr.KindPhone, "ip": dsr.KindIP,
 		}
 	}
-	db, err := sqldb.Open(context.Background(), s, connectors.Options{Pseudonyms: keyring{}})
-	require.NoError(f.t, err)
-	f.t.Cleanup(func() { _ = db.Close() })
-	return db
+	return s
 }
 
 type keyring struct{}

@@ -14,16 +14,18 @@ import (
 // an entity are known by a condition, which every statement that reads rows asks along with them: see [mark].
 
 // mark is what rows of one entity are asked besides their columns: whether a hold on the entity covers them and, in a
-// sweep, whether a statutory minimum of their own has not ended.
+// sweep, whether they are due or a statutory minimum of their own has not ended.
 type mark struct {
 	frozen  []connectors.Frozen
 	minimum []minimum
+	due     *sweepRule // a row of the swept entity may own others of it, which may be due themselves
 }
 
 // Answers of a mark.
 const (
 	markHeld    = "1"
 	markMinimum = "2"
+	markDue     = "3"
 )
 
 // marks are the marks of the entities that have one.
@@ -116,6 +118,10 @@ func (s *statement) marked(e *entity, m *mark) *statement {
 	if len(m.frozen) > 0 {
 		s.add(" WHEN ").isFrozen("", e, m.frozen).add(" THEN ", markHeld)
 	}
+	if m.due != nil {
+		s.add(" WHEN ")
+		m.due.where(s).add(" THEN ", markDue)
+	}
 	for _, u := range m.minimum {
 		s.add(" WHEN ")
 		u.unfinished(s)
@@ -140,8 +146,9 @@ func (c *closure) width(e *entity) int {
 // isLeaf reports whether rows of the entity are never read: what a hold may cover must be, and what a sweep starts from.
 func (c *closure) isLeaf(e *entity) bool { return e.leaf && c.marks[e] == nil && e != c.seeds }
 
-// heldRows finds the rows of subjects under a hold or a restriction, by entity and key.
-func (m *model) heldRows(ctx context.Context, s session, held connectors.Holds, tenant string) (map[*entity]map[string]bool, error) {
+// heldRows finds the rows of subjects under a hold or a restriction, by entity and key. Rows of leaves are held with
+// their parents and are not read, but for those of the swept entity.
+func (m *model) heldRows(ctx context.Context, s session, held connectors.Holds, tenant string, swept *entity) (map[*entity]map[string]bool, error) {
 	var batch connectors.Batch
 	for _, h := range held.Subjects {
 		if h.Tenant == tenant || tenant == everyTenant {
@@ -152,7 +159,7 @@ func (m *model) heldRows(ctx context.Context, s session, held connectors.Holds, 
 	out := map[*entity]map[string]bool{}
 	for _, part := range byTenant(batch) {
 		c := &closure{
-			m: m, s: s, any: true, merged: true, tenant: part[0].Tenant, batch: part,
+			m: m, s: s, any: true, merged: true, tenant: part[0].Tenant, batch: part, seeds: swept,
 			terms: newTerms(part, m.d.System.Identifiers, m.d.pseudonyms),
 		}
 		if err := c.run(ctx); err != nil {

@@ -197,7 +197,7 @@ func (e *erasure) redactPage(ctx context.Context, s *search, at int, after key) 
 		return nil, err
 	}
 	defer tx.rollback()
-	held, err := e.m.heldRows(ctx, tx, e.job.Held, s.tenant)
+	held, err := e.m.heldRows(ctx, tx, e.job.Held, s.tenant, nil)
 	if err != nil {
 		return nil, err
 	}

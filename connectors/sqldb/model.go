@@ -79,7 +79,8 @@ type model struct {
 	byName   map[string]*entity
 	ordered  []*entity // by order
 	ties     []*tie
-	shared   bool // some rows may have several owners
+	oids     map[*entity]uint32 // PostgreSQL's numbers of the tables
+	shared   bool               // some rows may have several owners
 }
 
 // modelOf builds the model at its first use. A failure is not kept: the next call tries again.
@@ -171,7 +172,7 @@ func wrongMap(entity, field, msg, hint string) error {
 }
 
 func newModel(d *DB, c *catalogue) (*model, error) {
-	m := &model{d: d, byName: map[string]*entity{}}
+	m := &model{d: d, byName: map[string]*entity{}, oids: map[*entity]uint32{}}
 	for i := range d.System.Entities {
 		e, err := newEntity(d, c, &d.System.Entities[i])
 		if err != nil {
@@ -179,6 +180,9 @@ func newModel(d *DB, c *catalogue) (*model, error) {
 		}
 		m.entities = append(m.entities, e)
 		m.byName[e.Name] = e
+		if _, facts := findTable(c, e.From()); facts != nil {
+			m.oids[e] = facts.oid
+		}
 	}
 	for _, e := range m.entities {
 		if err := m.tie(e); err != nil {

@@ -229,6 +229,7 @@ func (d *DB) openMariaDB(u *url.URL) error {
 	seconds := strconv.FormatFloat(d.statementTimeout().Seconds(), 'f', 3, 64)
 	cfg.Params = map[string]string{
 		"innodb_lock_wait_timeout": strconv.Itoa(max(1, int(d.lockTimeout().Round(time.Second).Seconds()))),
+		"lock_wait_timeout":        strconv.Itoa(max(1, int(d.lockTimeout().Round(time.Second).Seconds()))), // of a table's definition
 		"time_zone":                "'+00:00'",
 		"sql_mode":                 "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
 	}

@@ -32,8 +32,10 @@ type sweepPoint struct {
 	After   []string `json:"after,omitempty"` // of the phase: everything up to it was handed out
 	Open    []*span  `json:"open,omitempty"`  // handed out and not known to be committed
 	Counted bool     `json:"counted,omitempty"`
-	Size    int      `json:"size,omitempty"`
-	Done    bool     `json:"done,omitempty"`
+	// Partition is the one that is about to be dropped.
+	Partition *partition `json:"partition,omitempty"`
+	Size      int        `json:"size,omitempty"`
+	Done      bool       `json:"done,omitempty"`
 }
 
 // span is what one chunk works: rows behind From up to To in the order of a phase.
@@ -120,6 +122,9 @@ func (s *sweep) run(ctx context.Context) error {
 	}
 	s.resumed = slices.Clone(s.cp.Open)
 	s.cp.Size = max(s.cp.Size, 1)
+	if err := s.dropPartitions(ctx); err != nil {
+		return s.stop(ctx, err)
+	}
 	if err := s.work(ctx); err != nil {
 		return s.stop(ctx, err)
 	}
@@ -144,8 +149,8 @@ func (s *sweep) begin(ctx context.Context) error {
 	if held > 0 {
 		s.done = append(s.done, connectors.Tally{Entity: s.u.e.Name, Method: dsr.Held, Rows: held})
 	}
-	s.cp.Counted, s.cp.Size, s.dirty = true, min(sweepChunk, s.d.txRows), true
-	return nil
+	s.cp.Counted, s.cp.Size = true, min(sweepChunk, s.d.txRows)
+	return s.save(ctx) // before anything is locked
 }
 
 // stop saves what is committed before an error or the end of the slice is handed up.
@@ -367,7 +372,11 @@ func (s *sweep) adapt(rows int, took time.Duration) {
 		return
 	}
 	fit := int(float64(rows) * float64(aim) / float64(max(took, time.Microsecond)))
-	s.cp.Size = min(max(fit, s.cp.Size/2, 10), s.cp.Size*5/4+1, sweepMaxChunk, max(s.d.txRows*sweepMaxChunk/defaultTxRows, 1))
+	most := sweepMaxChunk
+	if s.d.txRows < defaultTxRows {
+		most = s.d.txRows
+	}
+	s.cp.Size = min(max(fit, s.cp.Size/2, 10), s.cp.Size*5/4+1, most)
 }
 
 // resolve settles the chunks that were interrupted around their commit.

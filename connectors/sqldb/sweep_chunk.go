@@ -88,7 +88,7 @@ func (w *chunkTx) all(ctx context.Context, keys []key) (key, error) {
 		return nil, err
 	}
 	if len(s.job.Held.Subjects) > 0 { // after the lock, so that it is what holds when they go
-		if w.held, err = s.m.heldRows(ctx, w.tx, s.job.Held, everyTenant); err != nil {
+		if w.held, err = s.m.heldRows(ctx, w.tx, s.job.Held, everyTenant, s.u.e); err != nil {
 			return nil, err
 		}
 		held := w.held[s.u.e]

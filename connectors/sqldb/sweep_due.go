@@ -39,7 +39,7 @@ func (d *DB) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.Due, 
 	if err != nil {
 		return nil, err
 	}
-	held, err := m.heldRows(ctx, r, q.Held, everyTenant)
+	held, err := m.heldRows(ctx, r, q.Held, everyTenant, rules[0].e)
 	if err != nil {
 		return nil, err
 	}

@@ -122,7 +122,7 @@ func (f *familyOf) act() (blocked map[string]bool, again bool) {
 		n.action, n.nulls = "", nil
 		switch {
 		case n.held || !n.touched:
-		case n.doomed && n.seed:
+		case n.doomed && (n.seed || n.due):
 			n.action = dsr.Delete
 		case n.doomed && (n.e.Keep != nil || n.minimum):
 		case n.doomed:

@@ -201,7 +201,7 @@ func (u *sweepRule) countHeld(ctx context.Context, s session, held connectors.Ho
 		u.where(q).add(" AND ").isFrozen("", u.e, u.frozen)
 		calls = append(calls, q.call(add))
 	}
-	rows, err := u.m.heldRows(ctx, s, held, everyTenant)
+	rows, err := u.m.heldRows(ctx, s, held, everyTenant, u.e)
 	if err != nil {
 		return 0, err
 	}

@@ -73,9 +73,13 @@ func (m *model) newSweepRule(entity string, r connectors.Rule, cut connectors.Cu
 	return u, nil
 }
 
-// minima notes the statutory minima of the entities whose rows may go with the rule's.
+// minima notes what is asked of rows that may go with the rule's: statutory minima, and whether they are due themselves.
 func (u *sweepRule) minima(now time.Time) error {
-	for _, e := range u.m.family(u.e) {
+	family := u.m.family(u.e)
+	if slices.ContainsFunc(u.e.owners, func(t *tie) bool { return slices.Contains(family, t.parent) }) {
+		u.marks.of(u.e).due = u
+	}
+	for _, e := range family {
 		for _, r := range e.Rules {
 			if r.Class.Minimum == (retention.Period{}) || e.keyless {
 				continue

@@ -56,14 +56,17 @@ func (m *model) newStarts(e *entity, r connectors.Rule, before time.Time, zone *
 		if child == nil {
 			return u, wrongMap(e.Name, "", "the rule's start is in an entity that is not in this system", "")
 		}
-		rel := related{path: ownedPath(child, e)}
-		if rel.path == nil {
-			return u, wrongMap(e.Name, "", fmt.Sprintf("the rule's start is in %s, whose rows it does not own", child.Name), "Declare owned_by.")
-		}
-		if rel.col, err = child.startColumn(l.Field); err != nil {
+		col, err := child.startColumn(l.Field)
+		if err != nil {
 			return u, err
 		}
-		u.latest = append(u.latest, rel)
+		paths := ownedPaths(child, e)
+		if paths == nil {
+			return u, wrongMap(e.Name, "", fmt.Sprintf("the rule's start is in %s, whose rows it does not own", child.Name), "Declare owned_by.")
+		}
+		for _, path := range paths {
+			u.latest = append(u.latest, related{path: path, col: col})
+		}
 	}
 	return u, nil
 }
@@ -89,29 +92,31 @@ func startClass(c connectors.ColumnClass) bool {
 	return false
 }
 
-// ownedPath returns the shortest chain of owning references from child up to parent, nil when there is none.
-func ownedPath(child, parent *entity) []*tie {
-	paths := [][]*tie{nil}
-	seen := map[*entity]bool{}
-	for len(paths) > 0 {
-		path := paths[0]
-		paths = paths[1:]
+// maxPaths bounds the ways by which a row may own another: each is a subquery.
+const maxPaths = 16
+
+// ownedPaths returns the chains of owning references from child up to parent, the shortest first.
+func ownedPaths(child, parent *entity) [][]*tie {
+	var out [][]*tie
+	open := [][]*tie{nil}
+	for len(open) > 0 && len(out) < maxPaths {
+		path := open[0]
+		open = open[1:]
 		at := child
 		if len(path) > 0 {
 			at = path[len(path)-1].parent
 		}
-		if at == parent && len(path) > 0 {
-			return path
-		}
-		if seen[at] {
-			continue
-		}
-		seen[at] = true
 		for _, t := range at.owners {
-			paths = append(paths, append(slices.Clone(path), t))
+			longer := append(slices.Clone(path), t)
+			switch {
+			case t.parent == parent:
+				out = append(out, longer)
+			case t.parent != child && !slices.ContainsFunc(path, func(p *tie) bool { return p.parent == t.parent }):
+				open = append(open, longer)
+			}
 		}
 	}
-	return nil
+	return out
 }
 
 // earlier appends that a column lies before the cut-off.

@@ -82,29 +82,40 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 		due, kept []string
 	}{
 		{
-			"time with a zone", map[string]string{"postgres": "timestamptz", "mariadb": "timestamp"},
-			[]string{"'2024-06-30 21:59:59+00'", "'2023-01-01 00:00:00+00'"}, []string{"'2024-06-30 22:00:00+00'", "'2024-07-02 00:00:00+00'"},
+			"time with a zone",
+			map[string]string{"postgres": "timestamptz", "mariadb": "timestamp"},
+			[]string{"'2024-06-30 21:59:59+00'", "'2023-01-01 00:00:00+00'"},
+			[]string{"'2024-06-30 22:00:00+00'", "'2024-07-02 00:00:00+00'"},
 		},
 		{
-			"time without a zone", map[string]string{"postgres": "timestamp", "mariadb": "datetime", "sqlite": "datetime"},
-			[]string{"'2024-06-30 23:59:59'", "'2023-01-01 00:00:00'"}, []string{"'2024-07-01 00:00:00'", "'2024-07-02 00:00:00'"},
+			"time without a zone",
+			map[string]string{"postgres": "timestamp", "mariadb": "datetime", "sqlite": "datetime"},
+			[]string{"'2024-06-30 23:59:59'", "'2023-01-01 00:00:00'"},
+			[]string{"'2024-07-01 00:00:00'", "'2024-07-02 00:00:00'"},
 		},
 		{
-			"date", map[string]string{"postgres": "date", "mariadb": "date", "sqlite": "date"},
-			[]string{"'2024-06-30'", "'2023-01-01'"}, []string{"'2024-07-01'", "'2024-07-02'"},
+			"date",
+			map[string]string{"postgres": "date", "mariadb": "date", "sqlite": "date"},
+			[]string{"'2024-06-30'", "'2023-01-01'"},
+			[]string{"'2024-07-01'", "'2024-07-02'"},
 		},
 		{
-			"text", map[string]string{"postgres": "text", "mariadb": "varchar(40)", "sqlite": "text"},
+			"text",
+			map[string]string{"postgres": "text", "mariadb": "varchar(40)", "sqlite": "text"},
 			[]string{"'2024-06-30'", "'2024-06-30 23:59:59'", "'2024-06-30T23:59'", "'2024-06-28T10:00:00Z'", "'2024-06-28 10:00:00+02:00'", "'2024-06-28T10:00:00-0500'"},
 			[]string{"'2024-07-01'", "'2024-07-01T00:00'", "'2024-06-30T22:30:00Z'", "''", "'1/2/2023'", "'2024-06-30T23:00:00-05'"},
 		},
 		{
-			"seconds since 1970", map[string]string{"postgres": "bigint", "mariadb": "bigint", "sqlite": "integer"},
-			[]string{"1719784799", "1000000000"}, []string{"1719784800", "1719784800000", "0"},
+			"seconds since 1970",
+			map[string]string{"postgres": "bigint", "mariadb": "bigint", "sqlite": "integer"},
+			[]string{"1719784799", "1000000000"},
+			[]string{"1719784800", "1719784800000", "0"},
 		},
 		{
-			"seconds in a date column", map[string]string{"sqlite": "datetime"},
-			[]string{"1719784799", "'2024-06-30'"}, []string{"1719784800", "0", "'x'"},
+			"seconds in a date column",
+			map[string]string{"sqlite": "datetime"},
+			[]string{"1719784799", "'2024-06-30'"},
+			[]string{"1719784800", "0", "'x'"},
 		},
 	}
 	onEach(t, func(t *testing.T, f *fixture) {

@@ -47,7 +47,7 @@ func (d *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, er
 func (v *verification) search(ctx context.Context, keys connectors.Keys) error {
 	for _, part := range byTenant(v.batch) {
 		var err error
-		if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant); err != nil {
+		if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant, nil); err != nil {
 			return err
 		}
 		c := v.closure(part)
@@ -313,7 +313,7 @@ func (v *verification) spooled(ctx context.Context, keys connectors.Keys) error 
 		}
 		for _, part := range byTenant(v.batch) {
 			var err error
-			if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant); err != nil {
+			if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant, nil); err != nil {
 				return err
 			}
 			if err := v.follow(ctx, part, page); err != nil {

@@ -553,7 +553,7 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkp
 	c.s, c.lock = tx, true
 	defer func() { c.s, c.lock = outer, false }()
 	if len(e.job.Held.Subjects) > 0 {
-		if c.held, err = e.m.heldRows(ctx, tx, e.job.Held, c.tenant); err != nil {
+		if c.held, err = e.m.heldRows(ctx, tx, e.job.Held, c.tenant, nil); err != nil {
 			return err
 		}
 	}
@@ -652,7 +652,7 @@ func (e *erasure) leafPage(ctx context.Context, c *closure, en *entity, here *ch
 	}
 	defer tx.rollback()
 	if len(e.job.Held.Subjects) > 0 {
-		if c.held, err = e.m.heldRows(ctx, tx, e.job.Held, c.tenant); err != nil {
+		if c.held, err = e.m.heldRows(ctx, tx, e.job.Held, c.tenant, nil); err != nil {
 			return 0, err
 		}
 		if parents = en.owners[0].notHeld(c.held, parents); len(parents) == 0 {

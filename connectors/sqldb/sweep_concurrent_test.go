@@ -1,0 +1,408 @@
+package sqldb_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/sqldb"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/retention"
+)
+
+// events is a table of n rows a minute apart from 2020 on with a child each, and its map.
+func (f *fixture) events(n int) *sqldb.DB {
+	f.t.Helper()
+	f.exec(`
+CREATE TABLE events (id BIGINT PRIMARY KEY, at_time TIMESTAMP NULL, what VARCHAR(20));
+CREATE INDEX events_at ON events (at_time);
+CREATE TABLE details (id BIGINT PRIMARY KEY, event_id BIGINT NOT NULL REFERENCES events (id));
+CREATE INDEX details_event ON details (event_id)`)
+	for start := 1; start <= n; start += 1000 {
+		var events, details []string
+		for id := start; id < min(start+1000, n+1); id++ {
+			at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(id) * time.Minute)
+			events = append(events, fmt.Sprintf("(%d, '%s', 'x')", id, at.Format(time.DateTime)))
+			details = append(details, fmt.Sprintf("(%d, %d)", id, id))
+		}
+		f.exec("INSERT INTO events VALUES " + strings.Join(events, ","))
+		f.exec("INSERT INTO details VALUES " + strings.Join(details, ","))
+	}
+	return f.open(
+		connectors.Entity{Name: "events", Erase: dsr.Delete},
+		connectors.Entity{Name: "details", Erase: dsr.Delete, OwnedBy: []connectors.Owner{owner("event_id", "events")}},
+	)
+}
+
+func eventJob(j connectors.Journal) connectors.SweepJob {
+	return connectors.SweepJob{
+		Entity: "events", Rule: ruleOn("at_time"), Journal: j,
+		Cut: connectors.Cut{Before: time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC), Zone: time.UTC}, // 1,439 rows
+	}
+}
+
+func TestConnectionsShareASweep(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.events(3000)
+		db.Split(20, 20)
+		j := &journal{}
+		job := eventJob(j)
+		job.Pace.Connections = 3
+		f.finish(db, job)
+		require.Equal(t, map[string]int64{"events delete": 1439, "details delete": 1439}, j.sum())
+		require.Equal(t, []string{"1561|1440|3000"}, f.rows("SELECT count(*), min(id), max(id) FROM events"))
+		require.Equal(t, []string{"1561"}, f.rows("SELECT count(*) FROM details"))
+	})
+}
+
+func TestTwoSweepsAtOnceCountEveryRowOnce(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.events(2000)
+		db.Split(30, 30)
+		journals := []*journal{{}, {}}
+		var wg sync.WaitGroup
+		errs := make([]error, 2)
+		for i, j := range journals {
+			wg.Go(func() {
+				for errs[i] = connectors.ErrYield; errs[i] != nil; {
+					if _, errs[i] = db.Sweep(context.Background(), eventJob(j)); errs[i] != nil && dsr.CodeOf(errs[i]) != dsr.CodeUnavailable {
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		total := map[string]int64{}
+		for i, j := range journals {
+			require.NoError(t, errs[i])
+			for k, n := range j.sum() {
+				total[k] += n
+			}
+		}
+		require.Equal(t, map[string]int64{"events delete": 1439, "details delete": 1439}, total)
+	})
+}
+
+// atStep calls fn at every step.
+type atStep struct {
+	*journal
+	fn func(name string)
+}
+
+func (a atStep) Step(name string) { a.fn(name); a.journal.Step(name) }
+
+func TestARowWhoseTimeIsMovedStays(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.events(200)
+		db.Split(50, 50)
+		moved := false
+		j := &journal{}
+		job := eventJob(atStep{j, func(name string) {
+			if name == sqldb.StepCommitted && !moved { // the keys of later chunks were read already
+				moved = true
+				f.exec("UPDATE events SET at_time = '2030-01-01 00:00:00' WHERE id IN (77, 150)")
+				f.exec("UPDATE events SET at_time = '2019-01-01 00:00:00' WHERE id = 199")
+			}
+		}})
+		f.finish(db, job)
+		require.Equal(t, []string{"77", "150"}, f.rows("SELECT id FROM events ORDER BY id"))
+		require.Equal(t, []string{"77", "150"}, f.rows("SELECT event_id FROM details ORDER BY id"), "its children stay with it")
+		require.Equal(t, map[string]int64{"events delete": 198, "details delete": 198}, j.sum())
+	})
+}
+
+func TestAHoldPlacedDuringASweepWinsAtOnce(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.exec(helpdesk + "ALTER TABLE orders ADD at_day DATE;\nUPDATE orders SET at_day = '2020-01-01'")
+		es := helpdeskMap()
+		db := f.open(es...)
+		db.Split(1, 1)
+		j := &journal{}
+		owned := false
+		job := connectors.SweepJob{
+			Entity: "orders", Rule: ruleOn("at_day"), Cut: cutAt("2024-01-01"),
+			Held: connectors.Holds{Subjects: connectors.Batch{subject("h", "email", "cy@example.com")}},
+			Journal: atStep{j, func(name string) {
+				if name == sqldb.StepCommitted && !owned {
+					owned = true
+					f.exec("UPDATE orders SET customer_id = 42 WHERE id = 12")
+				}
+			}},
+		}
+		f.finish(db, job)
+		require.Equal(t, []string{"12|42"}, f.rows("SELECT id, customer_id FROM orders"), "the held person's by the time of its chunk")
+		require.Equal(t, []string{"102"}, f.rows("SELECT id FROM order_lines"))
+		require.Equal(t, map[string]int64{"orders delete": 2, "order_lines delete": 2}, j.sum())
+	})
+}
+
+func TestALostConnectionInAChunkIsResumed(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		if f.kind == "sqlite" { // it has no connections that could be lost
+			return
+		}
+		db := f.events(500)
+		db.Split(100, 100)
+		for _, step := range []string{sqldb.StepChanged, sqldb.StepIntent} {
+			j := &journal{}
+			killed := false
+			job := eventJob(atStep{j, func(name string) {
+				if name == step && !killed {
+					killed = true
+					f.killOthers()
+				}
+			}})
+			_, err := db.Sweep(context.Background(), job)
+			require.Error(t, err)
+			require.False(t, connectors.IsPermanent(err), "%v", err)
+			f.finish(db, job)
+			require.Empty(t, f.rows("SELECT id FROM events"))
+			require.Equal(t, map[string]int64{"events delete": 500, "details delete": 500}, j.sum())
+			f.exec("DROP TABLE details;\nDROP TABLE events")
+			db = f.events(500)
+			db.Split(100, 100)
+		}
+	})
+}
+
+// killOthers ends every other session of the database.
+func (f *fixture) killOthers() {
+	f.t.Helper()
+	conn, err := f.raw.Conn(context.Background())
+	require.NoError(f.t, err)
+	defer conn.Close()
+	if f.kind == "postgres" {
+		_, err := conn.ExecContext(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'lethe'`)
+		require.NoError(f.t, err)
+		return
+	}
+	rows, err := conn.QueryContext(context.Background(), "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()")
+	require.NoError(f.t, err)
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		require.NoError(f.t, rows.Scan(&id))
+		ids = append(ids, id)
+	}
+	require.NoError(f.t, rows.Err())
+	for _, id := range ids {
+		_, _ = conn.ExecContext(context.Background(), fmt.Sprintf("KILL %d", id))
+	}
+}
+
+func TestAStopEndsASweepBeforeItsNextChunk(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.events(1000)
+		db.Split(10, 10)
+		var stop atomic.Bool
+		j := &journal{}
+		chunks := 0
+		job := eventJob(atStep{j, func(name string) {
+			if name == sqldb.StepCommitted {
+				if chunks++; chunks == 3 {
+					stop.Store(true)
+				}
+			}
+		}})
+		job.Pace.Stop = stop.Load
+		m, err := db.Sweep(context.Background(), job)
+		require.ErrorIs(t, err, connectors.ErrYield)
+		require.EqualValues(t, 3, m.Transactions)
+		require.Equal(t, []string{"970"}, f.rows("SELECT count(*) FROM events"))
+		_, err = db.Sweep(context.Background(), job)
+		require.ErrorIs(t, err, connectors.ErrYield, "while it is stopped nothing happens")
+		stop.Store(false)
+		f.finish(db, job)
+		require.Equal(t, map[string]int64{"events delete": 1000, "details delete": 1000}, j.sum())
+	})
+}
+
+func TestAPauseEndsWithAStopAndIsMeasured(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.events(100)
+		db.Split(10, 10)
+		asked := 0
+		job := eventJob(&journal{})
+		job.Pace.Duty = 0.0001 // the first pause would last for minutes
+		job.Pace.Stop = func() bool { asked++; return asked > 4 }
+		m, err := db.Sweep(context.Background(), job)
+		require.ErrorIs(t, err, connectors.ErrYield)
+		require.Len(t, m.Pauses, 1)
+		require.Equal(t, "duty", m.Pauses[0].Why)
+	})
+}
+
+func TestActiveSessionsPauseASweep(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		if f.kind != "postgres" {
+			return
+		}
+		db := f.events(100)
+		f.exec("CREATE TABLE busy (id BIGINT PRIMARY KEY);\nINSERT INTO busy VALUES (1)")
+		tx, err := f.raw.Begin()
+		require.NoError(t, err)
+		_, err = tx.Exec("UPDATE busy SET id = 1")
+		require.NoError(t, err)
+		waiting := make(chan error, 1)
+		other, err := sql.Open("pgx", f.url)
+		require.NoError(t, err)
+		defer other.Close()
+		go func() { _, err := other.Exec("UPDATE busy SET id = 1"); waiting <- err }()
+		require.Eventually(t, func() bool {
+			return f.rows("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")[0] == "1"
+		}, 20*time.Second, 10*time.Millisecond)
+		job := eventJob(&journal{})
+		job.Pace.Sessions = 1 // one session waits for a lock and one sleeps: both are active
+		asked := 0
+		job.Pace.Stop = func() bool { asked++; return asked > 3 }
+		sleeper, err := sql.Open("pgx", f.url)
+		require.NoError(t, err)
+		defer sleeper.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { _, _ = sleeper.ExecContext(ctx, "SELECT pg_sleep(60)") }()
+		require.Eventually(t, func() bool {
+			return f.rows("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active' AND datname = current_database()")[0] == "1"
+		}, 20*time.Second, 10*time.Millisecond)
+		m, err := db.Sweep(context.Background(), job)
+		require.ErrorIs(t, err, connectors.ErrYield)
+		require.Len(t, m.Pauses, 1)
+		require.Equal(t, "sessions", m.Pauses[0].Why)
+		require.Equal(t, []string{"100"}, f.rows("SELECT count(*) FROM events"))
+		cancel()
+		require.NoError(t, tx.Rollback())
+		require.NoError(t, <-waiting)
+	})
+}
+
+func TestAChunkThatMeetsALockIsTriedInParts(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		if f.kind == "sqlite" { // one writer: the whole file is locked
+			return
+		}
+		f.events(64)
+		db := f.openSystem(&connectors.System{Limits: connectors.Limits{Lock: time.Second}, Entities: []connectors.Entity{
+			{Name: "details", Erase: dsr.Delete, OwnedBy: []connectors.Owner{owner("event_id", "events")}}, {Name: "events", Erase: dsr.Delete},
+		}})
+		tx, err := f.raw.Begin()
+		require.NoError(t, err)
+		_, err = tx.Exec("UPDATE events SET what = 'y' WHERE id = 1")
+		require.NoError(t, err)
+		j := &journal{}
+		saw := false
+		job := eventJob(atStep{j, func(name string) {
+			if name == sqldb.StepCommitted && !saw { // a part without the locked row went first or later; let the rest go
+				saw = true
+				_ = tx.Rollback()
+			}
+		}})
+		f.finish(db, job)
+		require.True(t, saw)
+		require.Equal(t, map[string]int64{"events delete": 64, "details delete": 64}, j.sum())
+	})
+}
+
+func TestPartitionsThatAreDueAreDropped(t *testing.T) {
+	t.Parallel()
+	for kind, schema := range map[string]string{
+		"postgres": `
+CREATE TABLE visits (id BIGINT, at_day DATE NOT NULL, who VARCHAR(10), PRIMARY KEY (id, at_day)) PARTITION BY RANGE (at_day);
+CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM ('2020-01-01') TO ('2020-02-01');
+CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM ('2020-02-01') TO ('2020-03-01');
+CREATE TABLE visits_3 PARTITION OF visits FOR VALUES FROM ('2020-03-01') TO ('2020-04-01');
+CREATE TABLE visits_4 PARTITION OF visits FOR VALUES FROM ('2020-04-01') TO (MAXVALUE)`,
+		"mariadb": `
+CREATE TABLE visits (id BIGINT, at_day DATE NOT NULL, who VARCHAR(10), PRIMARY KEY (id, at_day))
+PARTITION BY RANGE COLUMNS (at_day) (PARTITION visits_1 VALUES LESS THAN ('2020-02-01'), PARTITION visits_2 VALUES LESS THAN ('2020-03-01'),
+PARTITION visits_3 VALUES LESS THAN ('2020-04-01'), PARTITION visits_4 VALUES LESS THAN (MAXVALUE))`,
+		"mariadb days": `
+CREATE TABLE visits (id BIGINT, at_day DATE NOT NULL, who VARCHAR(10), PRIMARY KEY (id, at_day))
+PARTITION BY RANGE (TO_DAYS(at_day)) (PARTITION visits_1 VALUES LESS THAN (TO_DAYS('2020-02-01')), PARTITION visits_2 VALUES LESS THAN (TO_DAYS('2020-03-01')),
+PARTITION visits_3 VALUES LESS THAN (TO_DAYS('2020-04-01')), PARTITION visits_4 VALUES LESS THAN (MAXVALUE))`,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			for _, stop := range []int{0, 1, 2, 3, 4, 5, 6, 7} {
+				f := newFixture(t, strings.Fields(kind)[0])
+				f.exec(schema)
+				f.exec(`INSERT INTO visits VALUES (1, '2020-01-05', 'a'), (2, '2020-01-31', 'b'), (3, '2020-02-10', 'held'), (4, '2020-02-11', 'b'), (5, '2020-03-10', 'b'), (6, '2020-03-20', 'b'), (7, '2020-05-01', 'b')`)
+				db := f.open(connectors.Entity{Name: "visits", Erase: dsr.Delete})
+				j := &journal{stopAt: stop}
+				job := connectors.SweepJob{
+					Entity: "visits", Rule: ruleOn("at_day"), Cut: cutAt("2020-03-15"), Journal: j,
+					Held: connectors.Holds{Entities: []connectors.Frozen{{Entity: "visits", When: []dsr.Condition{{Field: "who", Values: []string{"held"}}}}}},
+				}
+				func() {
+					defer func() { _ = recover() }()
+					_, err := db.Sweep(context.Background(), job)
+					require.NoError(t, err)
+				}()
+				j.stopAt = 0
+				f.finish(db, job)
+				require.Equal(t, []string{"3", "6", "7"}, f.rows("SELECT id FROM visits ORDER BY id"))
+				require.Equal(t, map[string]int64{"visits delete": 4, "visits held": 1}, j.sum(), "stopped at %d", stop)
+				names := f.rows(map[bool]string{
+					true:  "SELECT relname FROM pg_class WHERE relname LIKE 'visits\\__' AND relkind = 'r' ORDER BY relname",
+					false: "SELECT partition_name FROM information_schema.partitions WHERE table_schema = DATABASE() AND table_name = 'visits' ORDER BY partition_name",
+				}[kind == "postgres"])
+				require.Equal(t, []string{"visits_2", "visits_3", "visits_4"}, names, "the second has a held row, the third one that is not due")
+			}
+		})
+	}
+}
+
+func TestRelatedRowsDecide(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.exec(helpdesk + "ALTER TABLE orders ADD at_day DATE;\nALTER TABLE order_lines ADD at_day DATE;\n" +
+			"UPDATE orders SET at_day = '2020-01-01';\nUPDATE order_lines SET at_day = '2020-01-01';\nUPDATE order_lines SET at_day = '2024-05-01' WHERE id = 102;\nDELETE FROM messages")
+		db := f.open(helpdeskMap()...)
+		r := connectors.Rule{Rule: retention.Rule{Action: retention.Delete, Start: retention.StartingPoint{
+			Kind: retention.StartField, Latest: []retention.Related{{Entity: "orders", Field: "at_day"}, {Entity: "order_lines", Field: "at_day"}},
+			Null: retention.NullKeep,
+		}}}
+		require.Equal(t, map[string]int64{"customers delete": 1, "orders delete": 2, "order_lines delete": 2},
+			f.sweep(db, "customers", r, cutAt("2024-01-01"), connectors.Holds{}), "lines are related through their orders")
+		require.Equal(t, []string{"2", "42"}, f.rows("SELECT id FROM customers ORDER BY id"))
+		r.Start.Null = retention.NullDue
+		require.Equal(t, map[string]int64{"customers delete": 1}, f.sweep(db, "customers", r, cutAt("2024-01-01"), connectors.Holds{}))
+		require.Equal(t, []string{"2"}, f.rows("SELECT id FROM customers"))
+	})
+}
+
+func TestTenantsOfSweptRowsAreNotMixed(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.exec(`
+CREATE TABLE customers (id BIGINT PRIMARY KEY, account VARCHAR(10), email VARCHAR(200), name VARCHAR(20), left_on DATE);
+CREATE TABLE notes (id BIGINT PRIMARY KEY, account VARCHAR(10), customer_id BIGINT);
+INSERT INTO customers VALUES (1, 'x', 'anna@example.com', 'A', '2020-01-01'), (2, 'y', 'bo@example.com', 'B', '2020-01-01'), (3, 'y', 'cy@example.com', 'B', '2025-01-01');
+INSERT INTO notes VALUES (1, 'x', 1), (2, 'y', 1), (3, 'y', 2), (4, 'x', 2), (5, 'y', 3);
+`)
+		c := customers()
+		c.Tenant = "account"
+		db := f.openSystem(&connectors.System{TenantName: "account", Entities: []connectors.Entity{
+			c, {Name: "notes", Tenant: "account", OwnedBy: []connectors.Owner{owner("customer_id", "customers")}},
+		}})
+		require.Equal(t, map[string]int64{"customers delete": 2, "notes delete": 2},
+			f.sweep(db, "customers", ruleOn("left_on"), cutAt("2024-01-01"), connectors.Holds{}))
+		require.Equal(t, []string{"2", "4", "5"}, f.rows("SELECT id FROM notes ORDER BY id"), "they are another tenant's")
+	})
+}
