@@ -12,7 +12,7 @@ help: ## List the targets
 build: ## Build bin/lethe, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lethe ./cmd/lethe
 
-test: ## Pass all tests; installs and starts PostgreSQL and MariaDB by itself
+test: ## Pass all tests; installs and starts PostgreSQL, MariaDB and an S3 server
 	$(GO) run ./test/services -- $(GO) test -timeout 30m ./...
 
 properties: ## Draw new worlds for the property tests; make test repeats known ones
@@ -31,7 +31,7 @@ fmt: ## Format
 generate: ## Generate server and client from openapi.yaml
 	$(GO) generate ./...
 
-demo: ## Watch one access and one erasure request from end to end
+demo: ## Watch an access and an erasure request, and a night of retention
 	$(GO) run ./cmd/lethe demo
 
 bench: ## Measure; AREA=erase|export|intake|queue|records|all, results in bench/results
