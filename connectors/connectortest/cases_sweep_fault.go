@@ -227,6 +227,12 @@ func testConcurrentSweeps(t *testing.T, b Backend) {
 			delete(counts, r.entity+" "+string(dsr.Held))
 			delete(counts, r.entity+" "+string(dsr.Blocked))
 		}
+		if b.Blind {
+			for at, n := range want.counts {
+				require.True(t, n <= both[at] && both[at] <= 2*n, "%s: %s is %d, counted %d", label, at, n, both[at])
+			}
+			continue
+		}
 		require.Empty(t, cmp.Diff(want.counts, both), label)
 	}
 }

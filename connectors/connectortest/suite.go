@@ -64,6 +64,9 @@ type Backend struct {
 	// Damage adds a content of the table that cannot be read to its end, with the row in it, which Dump leaves out; intact
 	// tells whether it is still as it was. It is nil where there is no such thing.
 	Damage func(t *testing.T, table string, r Row) (intact func(t *testing.T) bool)
+	// Blind: the store does not say whether a delete found anything, so two workers that do not know of each other may both
+	// count what one of them deleted. Leases keep workers apart; the state is the same either way.
+	Blind bool
 	// Interruptions bounds at how many of its steps each kind of interruption is tried; 0 is 40.
 	Interruptions int
 	// Graphs bounds how many random graphs are drawn; 0 leaves it to rapid's flags.

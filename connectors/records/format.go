@@ -69,6 +69,7 @@ type value struct {
 	from, to int // its bytes, quotes included
 	kind     kind
 	escaped  bool // text that differs from its bytes
+	listed   bool // an element of an array: others' values may stand beside it
 }
 
 // ending is what is known about the end of a block.

@@ -301,9 +301,13 @@ func (j *jsonParser) array(b []byte, i int, n *node, depth int) int {
 		return i + 1
 	}
 	for {
+		at := len(j.out)
 		i = j.value(b, i, n, depth)
 		if j.bad != nil {
 			return i
+		}
+		if at < len(j.out) && n != nil && j.out[at].field == n.field {
+			j.out[at].listed = true
 		}
 		i = space(b, i)
 		if i >= len(b) {

@@ -76,8 +76,8 @@ func (w *worker) matcher(r *record) *mask.Matcher {
 	return mask.NewMatcher(ids, w.l.sys.Identifiers)
 }
 
-// mask applies one mask to one value. Redact takes identifiers out of free text and of documents; any other value it
-// replaces as a whole.
+// mask applies one mask to one value. Redact takes identifiers out of free text and of documents, and those of the
+// record's people out of a list of identifiers; any other value it replaces as a whole.
 func (w *worker) mask(body []byte, v value, spec mask.Spec, m *mask.Matcher) (with []byte, changed bool, err error) {
 	f := &w.fields[v.field]
 	old := string(w.text(body, v))
@@ -89,8 +89,8 @@ func (w *worker) mask(body []byte, v value, spec mask.Spec, m *mask.Matcher) (wi
 		in.Target.Class, in.Matcher = "json", m
 	case v.kind == composite && spec.Kind != mask.Null && spec.Kind != mask.Constant:
 		return nil, false, w.unfit(f, v, "mask "+string(spec.Kind)+" does not fit an object")
-	case spec.Kind == mask.Redact && f.mention:
-		in.Matcher = m
+	case spec.Kind == mask.Redact && (f.mention || v.listed && f.identifier != "" && len(w.holders(body, f, v, nil)) == 0):
+		in.Matcher = m // of a Sweep it is nil
 	case (spec.Kind == mask.Random || spec.Kind == mask.HMAC) && made(v.kind, old):
 		return nil, false, nil
 	case v.kind == number && (spec.Kind == mask.Random || spec.Kind == mask.HMAC):

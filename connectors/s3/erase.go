@@ -74,6 +74,9 @@ func (cp *checkpoint) fail(ref, entity string, err error, stop bool) {
 		de = &dsr.Error{Code: dsr.CodeUnavailable, Msg: err.Error()}
 	}
 	f := failure{Subject: ref, Entity: entity, Code: de.Code, Msg: de.Msg, Hint: de.Hint, Stop: stop}
+	if de.Err != nil {
+		f.Msg += ": " + de.Err.Error()
+	}
 	if !slices.Contains(cp.Failed, f) {
 		cp.Failed = append(cp.Failed, f)
 	}
@@ -342,7 +345,7 @@ func (p *pass) plan(s *surveyed) decided {
 		}
 	}
 	d.victims = p.markers(s, d.victims, len(stays) > 0)
-	return d
+	return d.together()
 }
 
 // counted are the tallies that Erase reports: what a hold keeps is reported by Verify.

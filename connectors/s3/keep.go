@@ -42,7 +42,7 @@ func (b *Bucket) keep(ctx context.Context, key string, v version) (*kept, error)
 		for _, tag := range t.TagSet {
 			q.Set(aws.ToString(tag.Key), aws.ToString(tag.Value))
 		}
-		k.tags = aws.String(q.Encode())
+		k.tags = aws.String(strings.ReplaceAll(q.Encode(), "+", "%20")) // not every server reads + as a space
 	case err != nil && codeOf(err) != "NoSuchTagSet" && !isUnsupported(err):
 		return nil, fault(err)
 	}

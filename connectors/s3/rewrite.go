@@ -25,7 +25,10 @@ type rewriting struct {
 	Key     string
 	Version version
 	Tallies []connectors.Tally // what the scan found: the intent
-	Upload  string             `json:",omitempty"` // of a large object; begun before the intent was saved, so that a later call can abort it
+	Stays   []connectors.Tally `json:",omitempty"` // what stays of the key, tallied with it
+	// Upload is of a large object; it is begun before the intent is saved, so that a later call can abort it.
+	Upload   string                  `json:",omitempty"`
+	Checksum types.ChecksumAlgorithm `json:",omitempty"` // of its parts
 }
 
 // rewritten is what a rewriting did.
@@ -42,16 +45,17 @@ type rewritten struct {
 func (b *Bucket) large(v version) bool { return v.Size > b.sizes.multipart }
 
 // begin opens the upload of a large object.
-func (b *Bucket) begin(ctx context.Context, key string, v version) (string, error) {
-	k, err := b.keep(ctx, key, v)
+func (b *Bucket) begin(ctx context.Context, w *rewriting) error {
+	k, err := b.keep(ctx, w.Key, w.Version)
 	if err != nil {
-		return "", err
+		return err
 	}
-	out, err := b.client.CreateMultipartUpload(ctx, k.create(b.name, key))
+	out, err := b.client.CreateMultipartUpload(ctx, k.create(b.name, w.Key))
 	if err != nil {
-		return "", fault(err)
+		return fault(err)
 	}
-	return aws.ToString(out.UploadId), nil
+	w.Upload, w.Checksum = aws.ToString(out.UploadId), k.checksum()
+	return nil
 }
 
 // rewrite carries one rewriting out. The object that is put is complete or is not there: a reader never sees half of it.
@@ -112,7 +116,7 @@ func (b *Bucket) verified(ctx context.Context, w rewriting, id, etag *string, si
 
 // rewriteParts streams: while one part is sent the next is made.
 func (b *Bucket) rewriteParts(ctx context.Context, f *records.Finder, w rewriting) (rewritten, error) {
-	p := &parts{b: b, ctx: ctx, key: w.Key, upload: w.Upload, size: max(b.sizes.part, w.Version.Size/(maxParts*9/10))}
+	p := &parts{b: b, ctx: ctx, key: w.Key, upload: w.Upload, checksum: w.Checksum, size: max(b.sizes.part, w.Version.Size/(maxParts*9/10))}
 	var t records.Totals
 	err := b.read(ctx, w.Key, w.Version, func(name string, r io.Reader) (err error) {
 		if err := p.reset(); err != nil {
@@ -154,6 +158,7 @@ type parts struct {
 	b           *Bucket
 	ctx         context.Context //nolint:containedctx // of one rewriting: an io.Writer takes none
 	key, upload string
+	checksum    types.ChecksumAlgorithm
 	size        int64
 	buf, spare  []byte
 	done        []types.CompletedPart
@@ -204,7 +209,7 @@ func (p *parts) flush() error {
 	go func() {
 		out, err := p.b.client.UploadPart(p.ctx, &s3.UploadPartInput{
 			Bucket: &p.b.name, Key: &p.key, UploadId: &p.upload, PartNumber: &n, Body: bytes.NewReader(body),
-			ContentLength: aws.Int64(int64(len(body))),
+			ChecksumAlgorithm: p.checksum, ContentLength: aws.Int64(int64(len(body))),
 		})
 		if err == nil {
 			c := &p.done[n-1]

@@ -162,6 +162,7 @@ func (s *store) backend() connectortest.Backend {
 		},
 	}
 	b := connectortest.Blobs(c)
+	b.Blind = true
 	b.Open = func(t *testing.T, sys *connectors.System, o connectors.Options, chunk int) connectors.Connector {
 		for i := range sys.Entities {
 			sys.Entities[i].Settings = map[string]any{"objects": sys.Entities[i].From() + "/**", "format": "jsonl"}

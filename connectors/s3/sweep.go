@@ -164,7 +164,7 @@ func (s *sweeping) uploads(ctx context.Context, before time.Time, fn func(upload
 func (b *Bucket) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.Due, error) {
 	e := b.entity(q.Entity)
 	if e == nil {
-		return nil, invalid("entity", "is not in the map", "")
+		return nil, unmapped()
 	}
 	lock, err := b.lockable(ctx)
 	if err != nil {
@@ -209,6 +209,10 @@ func (b *Bucket) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.D
 		}
 	}
 	return out, nil
+}
+
+func unmapped() error {
+	return connectors.Permanent(dsr.CodeInvalid, "the entity is not in the map", "Sweep the rules of the map that is in use.", nil)
 }
 
 // ruleOf is a rule as far as what is due goes: what the bucket's own lifecycle rules delete is due like anything else.
@@ -314,7 +318,7 @@ func (s *sweeping) rows(r *reading) (rows, held int64) {
 func (b *Bucket) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.SweepMeasures, error) {
 	e := b.entity(j.Entity)
 	if e == nil {
-		return connectors.SweepMeasures{}, invalid("entity", "is not in the map", "")
+		return connectors.SweepMeasures{}, unmapped()
 	}
 	if j.Rule.Action == retention.Expire {
 		return b.setLifecycle(ctx, e, j)
@@ -447,7 +451,7 @@ func (s *sweeping) plan(ctx context.Context, o object) (decided, error) {
 		}
 	}
 	d.victims = s.markers(&surveyed{object: o}, d.victims, stays)
-	return d, nil
+	return d.together(), nil
 }
 
 func (s *sweeping) planWhole(ctx context.Context, o object) (decided, error) {

@@ -120,6 +120,14 @@ func (d *decided) add(o decided) {
 	}
 }
 
+// together lets what stays of a key be tallied with its rewriting: a key that is looked at again is counted then.
+func (d decided) together() decided {
+	if len(d.rewrites) > 0 {
+		d.rewrites[0].Stays, d.stays = d.stays, nil
+	}
+	return d
+}
+
 // chunk carries out what was decided for the keys up to last.
 func (w *work) chunk(ctx context.Context, p *pass, d decided, last string, end bool) error {
 	cp := &w.cp
@@ -193,7 +201,7 @@ func (w *work) finish(ctx context.Context, done []connectors.Tally) error {
 func (w *work) beginLarge(ctx context.Context, rewrites []rewriting) (out []rewriting, again []string, err error) {
 	for _, r := range rewrites {
 		if w.b.large(r.Version) {
-			r.Upload, err = w.b.begin(ctx, r.Key, r.Version)
+			err = w.b.begin(ctx, &r)
 			if errors.Is(err, errGone) || errors.Is(err, errChanged) {
 				again = append(again, r.Key)
 				continue
@@ -235,7 +243,7 @@ func (w *work) rewriteAll(ctx context.Context, p *pass) error {
 		case faults[i] != nil:
 			w.failAll(p, faults[i])
 		case res.done:
-			for _, t := range p.counted(res.tallies) {
+			for _, t := range append(p.counted(res.tallies), r.Stays...) {
 				done = tallied(done, t)
 			}
 			w.measures.Bytes += res.bytes
@@ -339,8 +347,9 @@ func (w *work) resume(ctx context.Context, p *pass) error {
 // deleteMost is how many keys one DeleteObjects takes.
 const deleteMost = 1000
 
-// remove deletes the chunk's victims and returns what that was. Removing what is gone already is no failure. One that
-// cannot go fails its subjects and nobody else.
+// remove deletes the chunk's victims and returns what that was. Removing what is gone already is no failure; S3 does not
+// say whether something was there, so two workers that do not know of each other may both count a version. One that cannot
+// go fails its subjects and nobody else.
 func (w *work) remove(ctx context.Context, p *pass, resolved bool) ([]connectors.Tally, error) {
 	var done []connectors.Tally
 	all := w.cp.Remove
