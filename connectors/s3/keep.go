@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ type kept struct {
 // grants are an ACL as request headers: given with the put, so that there is no moment without them.
 type grants struct{ full, read, readACP, writeACP *string }
 
-func (b *Bucket) keep(ctx context.Context, key string, v version) (*kept, error) {
+func (b *Bucket) keep(ctx context.Context, e *entity, key string, v version) (*kept, error) {
 	h, err := b.head(ctx, key, v)
 	if isMissing(err) {
 		return nil, errGone
@@ -35,6 +36,13 @@ func (b *Bucket) keep(ctx context.Context, key string, v version) (*kept, error)
 		return nil, errChanged
 	}
 	k := &kept{head: h}
+	if e.byAge() && h.Metadata[storedAt] == "" {
+		h.Metadata = maps.Clone(h.Metadata)
+		if h.Metadata == nil {
+			h.Metadata = map[string]string{}
+		}
+		h.Metadata[storedAt] = aws.ToTime(h.LastModified).UTC().Format(time.RFC3339)
+	}
 	t, err := b.client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &b.name, Key: &key, VersionId: v.id()})
 	switch {
 	case err == nil && len(t.TagSet) > 0:

@@ -45,8 +45,8 @@ type rewritten struct {
 func (b *Bucket) large(v version) bool { return v.Size > b.sizes.multipart }
 
 // begin opens the upload of a large object.
-func (b *Bucket) begin(ctx context.Context, w *rewriting) error {
-	k, err := b.keep(ctx, w.Key, w.Version)
+func (b *Bucket) begin(ctx context.Context, e *entity, w *rewriting) error {
+	k, err := b.keep(ctx, e, w.Key, w.Version)
 	if err != nil {
 		return err
 	}
@@ -59,13 +59,13 @@ func (b *Bucket) begin(ctx context.Context, w *rewriting) error {
 }
 
 // rewrite carries one rewriting out. The object that is put is complete or is not there: a reader never sees half of it.
-func (b *Bucket) rewrite(ctx context.Context, f *records.Finder, w rewriting) (rewritten, error) {
+func (b *Bucket) rewrite(ctx context.Context, e *entity, f *records.Finder, w rewriting) (rewritten, error) {
 	var out rewritten
 	var err error
 	if w.Upload != "" {
 		out, err = b.rewriteParts(ctx, f, w)
 	} else {
-		out, err = b.rewriteWhole(ctx, f, w)
+		out, err = b.rewriteWhole(ctx, e, f, w)
 	}
 	if errors.Is(err, errGone) || errors.Is(err, errChanged) {
 		return rewritten{}, nil
@@ -73,7 +73,7 @@ func (b *Bucket) rewrite(ctx context.Context, f *records.Finder, w rewriting) (r
 	return out, err
 }
 
-func (b *Bucket) rewriteWhole(ctx context.Context, f *records.Finder, w rewriting) (rewritten, error) {
+func (b *Bucket) rewriteWhole(ctx context.Context, e *entity, f *records.Finder, w rewriting) (rewritten, error) {
 	var buf bytes.Buffer
 	var t records.Totals
 	err := b.read(ctx, w.Key, w.Version, func(name string, r io.Reader) (err error) {
@@ -84,7 +84,7 @@ func (b *Bucket) rewriteWhole(ctx context.Context, f *records.Finder, w rewritin
 	if err != nil || !t.Changed {
 		return rewritten{}, err
 	}
-	k, err := b.keep(ctx, w.Key, w.Version)
+	k, err := b.keep(ctx, e, w.Key, w.Version)
 	if err != nil {
 		return rewritten{}, err
 	}

@@ -109,6 +109,11 @@ func (p *pass) readings(ctx context.Context, o object) ([]*reading, error) {
 			out = append(out, &reading{version: v, wait: &dsr.Exception{Cause: dsr.CauseArchived}})
 			continue
 		}
+		if p.aged && p.e.byAge() {
+			if v.Modified, err = p.stored(ctx, o.Key, v); err != nil {
+				return nil, err
+			}
+		}
 		r, err := p.b.scan(ctx, p.e, p.finderOf(v), o.Key, v)
 		if err != nil {
 			return nil, p.e.damaged(o.Key, v, p.people.batch, err)

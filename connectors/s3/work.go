@@ -131,7 +131,7 @@ func (d decided) together() decided {
 // chunk carries out what was decided for the keys up to last.
 func (w *work) chunk(ctx context.Context, p *pass, d decided, last string, end bool) error {
 	cp := &w.cp
-	rewrites, again, err := w.beginLarge(ctx, d.rewrites)
+	rewrites, again, err := w.beginLarge(ctx, p, d.rewrites)
 	if err != nil {
 		return err
 	}
@@ -198,10 +198,10 @@ func (w *work) finish(ctx context.Context, done []connectors.Tally) error {
 
 // beginLarge opens the uploads of large objects before the intent is saved. It leaves out, and names, what others wrote
 // meanwhile.
-func (w *work) beginLarge(ctx context.Context, rewrites []rewriting) (out []rewriting, again []string, err error) {
+func (w *work) beginLarge(ctx context.Context, p *pass, rewrites []rewriting) (out []rewriting, again []string, err error) {
 	for _, r := range rewrites {
 		if w.b.large(r.Version) {
-			err = w.b.begin(ctx, &r)
+			err = w.b.begin(ctx, p.e, &r)
 			if errors.Is(err, errGone) || errors.Is(err, errChanged) {
 				again = append(again, r.Key)
 				continue
@@ -227,7 +227,7 @@ func (w *work) rewriteAll(ctx context.Context, p *pass) error {
 			need = 2 * w.b.sizes.part
 		}
 		defer room.take(need)()
-		results[i], err = w.b.rewrite(ctx, p.finderOf(r.Version), r)
+		results[i], err = w.b.rewrite(ctx, p.e, p.finderOf(r.Version), r)
 		if connectors.IsPermanent(err) && ctx.Err() == nil {
 			faults[i], err = p.e.damaged(r.Key, r.Version, p.people.batch, err), nil
 		}

@@ -1,0 +1,240 @@
+package s3_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/connectortest"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/retention"
+)
+
+func codes(fs []connectors.Finding) []string {
+	var out []string
+	for _, f := range fs {
+		out = append(out, string(f.Severity)+" "+f.Code)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func TestCheckTellsWhatKeepsAndCopiesObjects(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, true)
+	s.put(t, "events/a", []byte(event("1", "x")))
+	s.begin(t, "events/half")
+	f := newFront(t, s)
+	f.answers(map[string]string{
+		"versioning":        `<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>`,
+		"object-lock":       `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>`,
+		"replication":       `<ReplicationConfiguration><Role>r</Role><Rule><Status>Enabled</Status><Destination><Bucket>arn:aws:s3:::example-copy</Bucket></Destination></Rule></ReplicationConfiguration>`,
+		"lifecycle":         `<LifecycleConfiguration><Rule><ID>cold</ID><Status>Enabled</Status><Filter><Prefix></Prefix></Filter><Transition><Days>30</Days><StorageClass>GLACIER</StorageClass></Transition></Rule></LifecycleConfiguration>`,
+		"notification":      `<NotificationConfiguration><QueueConfiguration><Id>q</Id><Queue>arn:aws:sqs:eu-north-1:1:q</Queue><Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>`,
+		"logging":           `<BucketLoggingStatus><LoggingEnabled><TargetBucket>example-logs</TargetBucket><TargetPrefix>x</TargetPrefix></LoggingEnabled></BucketLoggingStatus>`,
+		"ownershipControls": `<OwnershipControls><Rule><ObjectOwnership>ObjectWriter</ObjectOwnership></Rule></OwnershipControls>`,
+	})
+	sys := lake()
+	sys.Settings = f.settings(s)
+	b := s.open(t, sys, connectors.Options{})
+	found, err := b.Check(background)
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"error mfa-delete", "warning access-logging", "warning event-notifications", "warning lifecycle-archives", "warning object-lock",
+		"warning object-ownership", "warning replication", "warning unfinished-uploads",
+	}, codes(found))
+	err = b.Erase(background, connectors.Job{Batch: connectors.Batch{subject("a", "user_id", "1")}, Journal: connectortest.NewJournal()})
+	require.True(t, connectors.IsPermanent(err))
+	require.Equal(t, dsr.CodeForbidden, dsr.CodeOf(err))
+}
+
+func TestCheckSaysWhatTheServerDoesNotTell(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, false)
+	s.put(t, "events/a", []byte(event("1", "x")))
+	s.put(t, "other/a", []byte("x"))
+	sys := lake()
+	sys.Entities = append(sys.Entities, connectors.Entity{Name: "none", Erase: dsr.Delete, Settings: map[string]any{"objects": "none/{user_id}/**"}})
+	found, err := s.open(t, sys, connectors.Options{}).Check(background)
+	require.NoError(t, err)
+	require.Equal(t, []string{"warning no-objects", "warning unknown-setting", "warning unmapped-objects"}, codes(found))
+
+	gone := lake()
+	gone.Settings = s.settings()
+	gone.Settings["bucket"] = "no-such-bucket"
+	_, err = s.open(t, gone, connectors.Options{}).Check(background)
+	require.True(t, connectors.IsPermanent(err))
+	wrong := lake()
+	wrong.Settings = s.settings()
+	wrong.Settings["secret_key"] = "wrong"
+	_, err = s.open(t, wrong, connectors.Options{}).Locate(background, connectors.Query{Batch: connectors.Batch{subject("a", "user_id", "1")}})
+	require.True(t, connectors.IsPermanent(err))
+}
+
+// expiring is a rule that leaves the deleting to the bucket.
+func expiring() connectors.Rule {
+	r := connectors.Rule{}
+	r.Name, r.Action = "lake.events.short", retention.Expire
+	r.Class = retention.Class{Period: retention.Period{Months: 1, Days: 3}, Start: retention.Collection}
+	r.Start.Kind = retention.StartObject
+	return r
+}
+
+func TestLifecycleRulesAreSetBesideThoseOfOthers(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, false)
+	s.put(t, "events/a", []byte(event("42", "x")))
+	f := newFront(t, s)
+	var mu sync.Mutex
+	config := `<LifecycleConfiguration><Rule><ID>theirs</ID><Status>Enabled</Status><Filter><Prefix>tmp/</Prefix></Filter><Expiration><Days>1</Days></Expiration></Rule></LifecycleConfiguration>`
+	puts := 0
+	f.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if !r.URL.Query().Has("lifecycle") {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Method == http.MethodPut {
+			b, _ := io.ReadAll(r.Body)
+			config, puts = string(b), puts+1
+			return true
+		}
+		_, _ = io.WriteString(w, config)
+		return true
+	}
+	sys := lake()
+	sys.Settings = f.settings(s)
+	sys.Entities[0].Rules = []connectors.Rule{expiring()}
+	b := s.open(t, sys, connectors.Options{})
+	found, err := b.Check(background)
+	require.NoError(t, err)
+	require.Contains(t, codes(found), "warning lifecycle-differs")
+	cut := connectors.Cut{Before: time.Now().Add(time.Hour), Zone: time.UTC}
+	due, err := b.Due(background, connectors.DueQuery{Entity: "events", Rule: expiring(), Cuts: []connectors.Cut{cut}})
+	require.NoError(t, err)
+	require.Equal(t, int64(1), due[0].Rows)
+
+	sweep := func(h connectors.Holds) *connectortest.Journal {
+		j := connectortest.NewJournal()
+		_, err := b.Sweep(background, connectors.SweepJob{Entity: "events", Rule: expiring(), Cut: cut, Held: h, Journal: j})
+		require.NoError(t, err)
+		return j
+	}
+	sweep(connectors.Holds{})
+	sweep(connectors.Holds{})
+	require.Equal(t, 1, puts, "what is as it should be is not set again")
+	for _, want := range []string{"<ID>theirs</ID>", "<ID>lethe-lake.events.short</ID>", "<Prefix>events/</Prefix>", "<Days>34</Days>", "<Days>1</Days>"} {
+		require.Contains(t, config, want)
+	}
+	require.NotContains(t, config, "Disabled")
+	found, err = b.Check(background)
+	require.NoError(t, err)
+	require.NotContains(t, codes(found), "warning lifecycle-differs")
+
+	// a bucket knows of no holds: while one reaches the entity its rule is off
+	j := sweep(connectors.Holds{Subjects: connectors.Batch{subject("h", "user_id", "42")}})
+	require.Contains(t, config, "Disabled")
+	require.Equal(t, map[string]int64{" events held": 1}, sums(j.Tallies()))
+	sweep(connectors.Holds{Subjects: connectors.Batch{subject("h", "user_id", "somebody who is not in it")}})
+	require.NotContains(t, config, "Disabled")
+	require.Len(t, s.places(t), 1, "the bucket does the deleting")
+}
+
+func TestArchivedRecordsWait(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, true)
+	s.put(t, "events/a", []byte(event("42", "x")))
+	s.put(t, "avatars/42/a", []byte("x"))
+	f := newFront(t, s)
+	f.after = func(r *http.Response) error {
+		switch {
+		case r.Request.URL.Query().Has("versions"):
+			b, err := io.ReadAll(r.Body)
+			if err != nil {
+				return err
+			}
+			b = bytes.ReplaceAll(b, []byte("STANDARD"), []byte("GLACIER"))
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+			r.Header.Del("Content-Length")
+		case r.Request.Method == http.MethodHead:
+			r.Header.Set("X-Amz-Storage-Class", "GLACIER")
+		}
+		return nil
+	}
+	sys := lake()
+	sys.Settings = f.settings(s)
+	sys.Entities = append([]connectors.Entity{avatars().Entities[0]}, sys.Entities...)
+	b := s.open(t, sys, connectors.Options{})
+	batch := connectors.Batch{subject("a", "user_id", "42")}
+	found, err := b.Locate(background, connectors.Query{Batch: batch})
+	require.NoError(t, err)
+	require.Equal(t, map[string]int64{"a avatars delete": 1, "a events wait": 1}, counts(found.Counts), "a whole object need not be read to go")
+	j := erase(t, b, batch)
+	require.Equal(t, map[string]int64{"a avatars delete": 1}, sums(j.Tallies()))
+	left := verify(t, b, batch)
+	require.Len(t, left, 1)
+	require.Equal(t, &dsr.Exception{Cause: dsr.CauseArchived}, left[0].Waits)
+	restored := lake()
+	restored.Settings = s.settings()
+	require.Nil(t, verify(t, s.open(t, restored, connectors.Options{}), batch)[0].Waits)
+}
+
+func TestGrantsAreWhatTheMapNeeds(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, false)
+	sys := lake()
+	sys.Entities[0].Rules = []connectors.Rule{expiring()}
+	sys.Entities = append([]connectors.Entity{avatars().Entities[0]}, sys.Entities...)
+	sys.Settings = s.settings()
+	sys.Settings["bucket"], sys.Settings["expected_bucket_owner"] = "example-lake", "123456789012"
+	text, err := s.open(t, sys, connectors.Options{}).Grants(background, "role/lethe")
+	require.NoError(t, err)
+	var policy struct {
+		Version   string
+		Statement []struct {
+			Sid, Effect      string
+			Action, Resource []string
+			Condition        map[string]map[string]any
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &policy))
+	by := map[string][]string{}
+	for _, st := range policy.Statement {
+		require.Equal(t, "Allow", st.Effect)
+		by[st.Sid] = st.Resource
+		if strings.HasPrefix(st.Action[0], "s3:") {
+			require.Equal(t, "123456789012", st.Condition["StringEquals"]["s3:ResourceAccount"])
+		}
+		for _, a := range st.Action {
+			require.NotContains(t, a, "*")
+			require.NotContains(t, a, "Bypass")
+		}
+	}
+	require.Equal(t, []string{"arn:aws:s3:::example-lake/avatars/*/*", "arn:aws:s3:::example-lake/events/*"}, by["DeleteMappedObjects"])
+	require.Equal(t, []string{"arn:aws:s3:::example-lake/events/*"}, by["RewriteMappedObjects"])
+	require.Equal(t, []string{"arn:aws:s3:::example-lake"}, by["SetLifecycleRules"])
+}
+
+func TestDescribeNamesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, false)
+	for _, key := range []string{"events/a", "other/a", "loose.txt", "anna@example.com/a"} {
+		s.put(t, key, []byte("x"))
+	}
+	schema, err := s.open(t, lake(), connectors.Options{}).Describe(background)
+	require.NoError(t, err)
+	var names []string
+	for _, e := range schema.Entities {
+		names = append(names, e.Name)
+	}
+	require.Equal(t, []string{"*/", "/", "events", "other/"}, names)
+}
