@@ -70,7 +70,11 @@ func (b *Bucket) walkPrefix(ctx context.Context, prefix, after string, fn func(o
 				continue
 			}
 			if o.Key == open.Key {
-				open.Versions = append(open.Versions, o.Versions...)
+				for _, v := range o.Versions { // some servers begin a page with the last version of the page before
+					if !slices.ContainsFunc(open.Versions, func(seen version) bool { return seen.ID == v.ID }) {
+						open.Versions = append(open.Versions, v)
+					}
+				}
 				continue
 			}
 			if len(open.Versions) > 0 {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"io"
+	"os"
 	"slices"
 	"testing"
 
@@ -19,7 +21,16 @@ import (
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+func TestMain(m *testing.M) {
+	if journal := os.Getenv(child); journal != "" {
+		if err := runChild(journal); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	dbtest.Main(m)
+}
 
 // store is a bucket on the real server, and what tests do to it without the connector.
 type store struct {
@@ -105,7 +116,7 @@ func (s *store) places(t *testing.T) []place {
 		}
 	}
 	slices.SortStableFunc(out, func(x, y place) int { return cmp.Compare(x.key, y.key) })
-	return out
+	return slices.Compact(out) // the server begins a page with the last version of the page before
 }
 
 func (s *store) uploads(t *testing.T) []string {
