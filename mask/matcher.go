@@ -89,6 +89,16 @@ func (m *Matcher) Find(text string) bool {
 	return found
 }
 
+// Spans returns where identifiers stand in the text: byte ranges in order, apart from each other.
+func (m *Matcher) Spans(text string) [][2]int {
+	var spans [][2]int
+	m.spans(text, func(from, to int) bool { spans = append(spans, [2]int{from, to}); return true })
+	if spans == nil {
+		return nil
+	}
+	return merge(spans)
+}
+
 // Redact replaces every identifier by [Redacted] and returns how many there were.
 func (m *Matcher) Redact(text string) (string, int) {
 	var spans [][2]int

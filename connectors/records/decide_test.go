@@ -350,6 +350,24 @@ func TestTextPatterns(t *testing.T) {
 	}
 }
 
+func TestEscapedMentions(t *testing.T) {
+	t.Parallel()
+	who := subject("s", "email", "anna@example.com", "phone", "+46701234567")
+	for in, want := range map[string]string{
+		`GET /?m=Anna%40Example.com&x=%C3%A5%2F HTTP/1.1`: `GET /?m=[redacted]&x=%C3%A5%2F HTTP/1.1`,
+		`GET /?tel=%2B46%2070-1234567 HTTP/1.1`:           `GET /?tel=[redacted] HTTP/1.1`,
+		`%61nna\\x40example.com, anna@example.com`:        `[redacted], [redacted]`,
+		`xanna%40example.com %4 %zz %`:                    `xanna%40example.com %4 %zz %`,
+		`%78anna%40example.com`:                           `%78anna%40example.com`,
+	} {
+		f := find(layout(t, events()), who)
+		out, totals := rewrite(t, f, []byte(`{"note":"`+in+`"}`))
+		require.Equal(t, `{"note":"`+want+`"}`, string(out))
+		require.Equal(t, in != want, totals.Changed)
+		require.Empty(t, scan(t, f, out))
+	}
+}
+
 func TestUnmatchedLines(t *testing.T) {
 	t.Parallel()
 	e := &connectors.Entity{

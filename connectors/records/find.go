@@ -263,7 +263,12 @@ func (w *worker) holders(body []byte, f *field, v value, out []int32) []int32 {
 func (w *worker) named(body []byte, v value, out []int32) []int32 {
 	switch v.kind {
 	case text, number:
-		return w.mentions.in(string(w.text(body, v)), out)
+		s := string(w.text(body, v))
+		out = w.mentions.in(s, out)
+		if decoded, _, ok := unescapeURL(s); ok {
+			out = w.mentions.in(decoded, out)
+		}
+		return out
 	case composite:
 		stringsIn(body[v.from:v.to], func(s []byte) { out = w.mentions.in(string(s), out) })
 	}

@@ -89,6 +89,8 @@ func (w *worker) mask(body []byte, v value, spec mask.Spec, m *mask.Matcher) (wi
 		in.Target.Class, in.Matcher = "json", m
 	case v.kind == composite && spec.Kind != mask.Null && spec.Kind != mask.Constant:
 		return nil, false, w.unfit(f, v, "mask "+string(spec.Kind)+" does not fit an object")
+	case spec.Kind == mask.Redact && f.mention && m != nil:
+		in.Value, in.Matcher = redactEscaped(m, old), m
 	case spec.Kind == mask.Redact && (f.mention || v.listed && f.identifier != "" && len(w.holders(body, f, v, nil)) == 0):
 		in.Matcher = m // of a Sweep it is nil
 	case (spec.Kind == mask.Random || spec.Kind == mask.HMAC) && made(v.kind, old):
