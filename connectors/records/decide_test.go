@@ -368,6 +368,13 @@ func TestEscapedMentions(t *testing.T) {
 	}
 }
 
+func TestSurrogatePairs(t *testing.T) {
+	t.Parallel()
+	f := find(layout(t, events()), subject("s", "user_id", "a\U0001F600"))
+	out, _ := rewrite(t, f, []byte(`{"user":{"id":"\u0061\ud83d\uDE00"}}`+"\n"+`{"user":{"id":"a\ud83d"}}`+"\n"))
+	require.Equal(t, `{"user":{"id":"a\ud83d"}}`+"\n", string(out))
+}
+
 func TestUnmatchedLines(t *testing.T) {
 	t.Parallel()
 	e := &connectors.Entity{

@@ -15,7 +15,8 @@ import (
 
 // Scan reads one object and calls fn for every hit in order; fn may be nil. name chooses the compression when the map
 // does not. A damaged object, or one of another format, is a permanent *dsr.Error that gives the offset and no content.
-// An error of r or fn is returned as it is. fn is called by the caller's goroutine.
+// An error of r or fn is returned as it is. fn is called by the caller's goroutine. Scan waits for a Read of r that has
+// begun, so r must give up when ctx ends.
 func (f *Finder) Scan(ctx context.Context, name string, r io.Reader, fn func(*Hit) error) (Totals, error) {
 	return f.pass(ctx, name, r, nil, fn)
 }

@@ -71,7 +71,7 @@ func TestJoinedFiles(t *testing.T) {
 	ours, _ := rewrite(t, find(l), compressed(t, "gzip", numbered(20)))
 	anything := &connectors.Entity{Name: "lines", Settings: map[string]any{"format": "text", "pattern": "(?P<x>.*)"}, Erase: dsr.Delete}
 	half, _ := rewrite(t, find(layout(t, anything).Block(100)), compressed(t, "gzip", numbered(5)+`{"user":{"i`))
-	rest := compressed(t, "gzip", `d":3}}`+"\n"+numbered(4))
+	rest, _ := rewrite(t, find(layout(t, anything)), compressed(t, "gzip", `d":3}}`+"\n"+numbered(4)))
 	in := bytes.Join([][]byte{ours, half, rest, ours, compressed(t, "gzip", ""), compressed(t, "gzip", numbered(4))}, nil)
 	out, totals := rewrite(t, f, in)
 	require.EqualValues(t, 6, totals.Tallies[0].Rows)
@@ -95,6 +95,10 @@ func TestDamage(t *testing.T) {
 	ours, _ := rewrite(t, find(layout(t, events()).Block(1000)), whole)
 	tagged := bytes.Clone(ours)
 	tagged[len(tagged)-2] ^= 1
+	// the first member says that it is as long as the first two, which are equally long once decompressed
+	equal, _ := rewrite(t, find(layout(t, events()).Block(13)), compressed(t, "gzip", strings.Repeat(`{"a":"abcd"}`+"\n", 2)))
+	require.Len(t, members(t, equal), 2)
+	equal[16] = byte(len(equal))
 	csv := &connectors.Entity{
 		Name: "people", Settings: map[string]any{"format": "csv"}, Erase: dsr.Delete,
 		Fields: []connectors.Field{{Name: "email", Identifier: "email"}}, Mentions: []string{"note"},
@@ -111,6 +115,7 @@ func TestDamage(t *testing.T) {
 		"truncated gzip":       {events(), whole[:len(whole)/2], ""},
 		"flipped bit":          {events(), broken, ""},
 		"flipped bit of ours":  {events(), tagged, ""},
+		"wrong length of ours": {events(), equal, ""},
 		"rubbish behind gzip":  {events(), append(bytes.Clone(whole), "canary"...), ""},
 		"truncated zstd":       {events(), compressed(t, "zstd", numbered(2000))[:100], ""},
 		"half a JSON line":     {events(), []byte(numbered(1) + `{"user":{"id":"canary`), "offset 55 "},
