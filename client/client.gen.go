@@ -2124,7 +2124,8 @@ type ClientInterface interface {
 
 	// SimulateRetentionWithBody Compare what a changed data map would delete with what the present one does
 	//
-	// On real counts. Reads only, and keeps nothing.
+	// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+	// one is not connected to, and has a `problem`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2133,7 +2134,8 @@ type ClientInterface interface {
 
 	// SimulateRetention Compare what a changed data map would delete with what the present one does
 	//
-	// On real counts. Reads only, and keeps nothing.
+	// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+	// one is not connected to, and has a `problem`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3133,7 +3135,8 @@ func (c *Client) StartSweep(ctx context.Context, rule RulePath, params *StartSwe
 
 // SimulateRetentionWithBody Compare what a changed data map would delete with what the present one does
 //
-// On real counts. Reads only, and keeps nothing.
+// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+// one is not connected to, and has a `problem`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3152,7 +3155,8 @@ func (c *Client) SimulateRetentionWithBody(ctx context.Context, contentType stri
 
 // SimulateRetention Compare what a changed data map would delete with what the present one does
 //
-// On real counts. Reads only, and keeps nothing.
+// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+// one is not connected to, and has a `problem`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6091,7 +6095,8 @@ type ClientWithResponsesInterface interface {
 
 	// SimulateRetentionWithBodyWithResponse Compare what a changed data map would delete with what the present one does
 	//
-	// On real counts. Reads only, and keeps nothing.
+	// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+	// one is not connected to, and has a `problem`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6100,7 +6105,8 @@ type ClientWithResponsesInterface interface {
 
 	// SimulateRetentionWithResponse Compare what a changed data map would delete with what the present one does
 	//
-	// On real counts. Reads only, and keeps nothing.
+	// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+	// one is not connected to, and has a `problem`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9610,7 +9616,8 @@ func (c *ClientWithResponses) StartSweepWithResponse(ctx context.Context, rule R
 
 // SimulateRetentionWithBodyWithResponse Compare what a changed data map would delete with what the present one does
 //
-// On real counts. Reads only, and keeps nothing.
+// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+// one is not connected to, and has a `problem`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9625,7 +9632,8 @@ func (c *ClientWithResponses) SimulateRetentionWithBodyWithResponse(ctx context.
 
 // SimulateRetentionWithResponse Compare what a changed data map would delete with what the present one does
 //
-// On real counts. Reads only, and keeps nothing.
+// On real counts. Reads only, and keeps nothing. A system that the changed map reaches in another way than the present
+// one is not connected to, and has a `problem`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

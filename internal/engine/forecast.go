@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"time"
 
@@ -133,6 +134,16 @@ func (e *Engine) would(ctx context.Context, r *datamap.Rule, s *retention.RuleSt
 	return "", "", nil
 }
 
+// errOtherAccess is why a System of a simulated map is not counted.
+var errOtherAccess = connectors.Permanent("other-access", "the changed map reaches this system in another way than the present one",
+	"activate it to count: a simulation connects to nowhere that a server was not told to", nil)
+
+// sameAccess reports whether two maps reach a System in the same way. Whoever may simulate a map may not choose where
+// Lethe connects to, nor where the secrets of its environment are sent.
+func sameAccess(present, changed *connectors.System) bool {
+	return present != nil && present.Connector == changed.Connector && reflect.DeepEqual(present.Settings, changed.Settings)
+}
+
 // Simulate implements [Retention].
 func (e *Engine) Simulate(ctx context.Context, _ dsr.Actor, yaml []byte) (*Simulation, error) {
 	cur, err := e.current(ctx)
@@ -158,6 +169,9 @@ func (e *Engine) Simulate(ctx context.Context, _ dsr.Actor, yaml []byte) (*Simul
 		f := e.forecast(ctx, changed, r, out.At, func() (*connection, func(), error) {
 			c := opened[r.System]
 			if c == nil {
+				if !sameAccess(cur.System(r.System), changed.System(r.System)) {
+					return nil, nil, errOtherAccess
+				}
 				var err error
 				if c, err = e.openSystem(ctx, changed.System(r.System)); err != nil {
 					return nil, nil, err

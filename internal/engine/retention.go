@@ -21,7 +21,8 @@ type Retention interface {
 	// run of a Sweep: Would says what a Sweep started now would meet.
 	Forecast(ctx context.Context, a dsr.Actor, rules ...string) (*Forecast, error)
 	// Simulate compares what a changed data map would delete with what the present one does, on real counts. It reads
-	// only and stores nothing. A map that is not valid is CodeInvalid, like in ActivateMap.
+	// only and stores nothing, and connects to no System that the present map does not reach in the same way: those are
+	// a Problem. A map that is not valid is CodeInvalid, like in ActivateMap.
 	Simulate(ctx context.Context, a dsr.Actor, yaml []byte) (*Simulation, error)
 
 	// ApproveRule records the disposition review of a rule as it is now; CodeHashMismatch when hash is another's. The

@@ -604,6 +604,17 @@ func TestSimulateComparesOnRealCounts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "removed", s.Rules[0].Change)
 	require.Nil(t, s.Rules[0].After)
+
+	// A map that leads elsewhere is not followed: it could send the server's secrets there.
+	for from, to := range map[string]string{"dsn: ${SHOP}": "dsn: sqlite:///elsewhere.db", "  shop:\n": "  shop2:\n"} {
+		elsewhere := strings.Replace(loginsMap(""), from, to, 1)
+		require.NotEqual(t, loginsMap(""), elsewhere)
+		s, err = h.Simulate(t.Context(), officer, []byte(elsewhere))
+		require.NoError(t, err)
+		last := s.Rules[len(s.Rules)-1].After
+		require.Contains(t, last.Problem, "other-access")
+		require.Empty(t, last.Horizons)
+	}
 	m, err := h.CurrentMap(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, m.Version, "nothing is stored")
