@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -68,6 +69,8 @@ func classifyConnection(d *dialect, err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return transient("the database took too long", nil)
+	case errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone): // rolled back behind us when the work was cancelled
+		return transient("the transaction had ended", nil)
 	case errors.As(err, &connect), errors.As(err, &netErr), errors.Is(err, driver.ErrBadConn), errors.Is(err, io.EOF),
 		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, net.ErrClosed),
 		pgconn.SafeToRetry(err):
