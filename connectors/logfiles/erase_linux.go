@@ -17,6 +17,7 @@ import (
 // Steps that Erase, Sweep and Export tell their Journal. A process that is killed at any of them and called again ends
 // in the same state.
 const (
+	StepBegun     = "logfiles.begun"     // the lock is asked for; nothing was read yet
 	StepRewritten = "logfiles.rewritten" // the new file stands beside the old one
 	StepIntent    = "logfiles.intent"    // what the exchange does is in the journal
 	StepReplaced  = "logfiles.replaced"  // it is done; its tallies are not saved yet
@@ -64,6 +65,7 @@ type worker struct {
 // begin takes the lock, loads the checkpoint and settles what an interruption left. fresh reports that there is none.
 func (r *reader) begin(ctx context.Context, j connectors.Journal, over func() bool) (w *worker, fresh bool, err error) {
 	w = &worker{reader: r, journal: j, over: over}
+	j.Step(StepBegun)
 	if w.unlock, err = r.disk.lock(ctx, over); err != nil {
 		return nil, false, err
 	}

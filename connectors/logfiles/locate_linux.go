@@ -28,7 +28,7 @@ func (r *reader) locate(ctx context.Context, q connectors.Query) (connectors.Loc
 			entities = append(entities, e)
 		}
 	}
-	c := counter{reader: r}
+	c := counter{reader: r, matched: map[connectors.Ambiguity]int64{}}
 	totals, err := r.survey(ctx, entities, func(s sight) error {
 		c.count(s, q.Export)
 		return nil
@@ -36,7 +36,7 @@ func (r *reader) locate(ctx context.Context, q connectors.Query) (connectors.Loc
 	if err != nil {
 		return connectors.Located{}, err
 	}
-	out := connectors.Located{Counts: c.counts, Learned: c.learned}
+	out := connectors.Located{Counts: c.counts, Learned: c.learned, Ambiguous: c.ambiguous()}
 	for name, t := range totals {
 		for i := range out.Counts {
 			if out.Counts[i].Entity == name {
@@ -64,6 +64,22 @@ type counter struct {
 	*reader
 	counts  []connectors.Count
 	learned []connectors.Learned
+	matched map[connectors.Ambiguity]int64 // records that are people, by the identifier that led to them
+}
+
+// ambiguous lists whom one identifier leads to several people.
+func (c *counter) ambiguous() []connectors.Ambiguity {
+	var out []connectors.Ambiguity
+	for a, rows := range c.matched {
+		if rows > 1 {
+			a.Rows = rows
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b connectors.Ambiguity) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Identifier, b.Identifier))
+	})
+	return out
 }
 
 func (c *counter) count(s sight, export bool) {
@@ -77,6 +93,11 @@ func (c *counter) count(s sight, export bool) {
 		n.Method, n.Exception = dsr.Wait, s.waits
 	}
 	c.learn(s)
+	if s.e.Subject && s.hit != nil {
+		for _, id := range s.hit.Matched(s.subject) {
+			c.matched[connectors.Ambiguity{Subject: s.subject, Entity: s.e.Name, Identifier: id}]++
+		}
+	}
 	for i := range c.counts {
 		if o := &c.counts[i]; o.Subject == n.Subject && o.Entity == n.Entity && o.Method == n.Method && cause(o.Exception) == cause(n.Exception) {
 			o.Rows++
