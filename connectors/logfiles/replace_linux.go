@@ -198,6 +198,11 @@ func (r *draft) commit(ctx context.Context, d *disk, original *os.File) error {
 	} else if err != nil {
 		return err
 	}
+	return r.exchange(ctx, d)
+}
+
+// exchange does it, looks at what it took, and gives that back when a rotation or a writer came in after the check.
+func (r *draft) exchange(ctx context.Context, d *disk) error {
 	flag := uint(unix.RENAME_EXCHANGE)
 	from, to := r.temp, r.base
 	if r.removes {
