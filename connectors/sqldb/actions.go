@@ -16,7 +16,8 @@ import (
 //   - a touched row with a living owner is released: only what on_owner_erased declares changes;
 //   - a row of other people that holds an identifier of the subject loses it: redact;
 //   - a row to which a row that stays still refers is anchored instead of deleted; once is enough;
-//   - a row without an anchor to which a row under a hold refers waits for the hold's end, as it is.
+//   - a row without an anchor to which a row under a hold refers waits for the hold's end, as it is, and so does a
+//     membership that owns one: nothing else may lead to it by then.
 func (c *closure) actions() error {
 	var staying []*node
 	_ = c.each(func(n *node) error {
@@ -44,6 +45,16 @@ func (c *closure) actions() error {
 	for len(staying) > 0 {
 		n := staying[len(staying)-1]
 		staying = staying[:len(staying)-1]
+		if n.held || n.waits {
+			for _, t := range n.e.members {
+				for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
+					if m.action == dsr.Delete {
+						m.action, m.waits = "", true
+						staying = append(staying, m)
+					}
+				}
+			}
+		}
 		for _, ts := range [][]*tie{n.e.owners, n.e.owns} {
 			for _, t := range ts {
 				parent := c.deletedParent(n, t)
