@@ -190,3 +190,48 @@ func testHeldMeanwhile(t *testing.T, b Backend) {
 	require.NoError(t, err)
 	require.Empty(t, w.heldBack(t, batch, left))
 }
+
+// testHeldExpires: what only expires and is held waits for the hold, whoever set it; the rest waits for its date.
+func testHeldExpires(t *testing.T, b Backend) {
+	w := setupSample(t, b)
+	c := w.open(t)
+	batch := discover(t, c, connectors.Batch{subject("a", anna), subject("b", bert)})
+	for name, h := range map[string]struct {
+		held connectors.Holds
+		all  []string // "subject entity" of which everything is held
+	}{
+		"subject": {connectors.Holds{Subjects: discover(t, c, connectors.Batch{subject("h", bert)})}, []string{"b customers", "b devices", "b visits"}},
+		"entity":  {connectors.Holds{Entities: []connectors.Frozen{{Entity: "devices"}}}, []string{"a devices", "b devices"}},
+		"part": {connectors.Holds{Entities: []connectors.Frozen{{Entity: "devices", When: []dsr.Condition{
+			{Field: "token", Values: []string{"tok-bert-phone"}},
+		}}}}, []string{"b devices"}},
+	} {
+		j := NewJournal()
+		if e, ok := c.(connectors.Eraser); ok {
+			require.NoError(t, e.Erase(context.Background(), connectors.Job{Batch: batch, Held: h.held, Journal: j}), name)
+		}
+		require.Empty(t, diff(w.data.rows(), w.data.rows(), w.dump(t)), name)
+		for _, at := range h.all {
+			for _, tally := range j.Tallies() {
+				require.NotEqual(t, at, tally.Subject+" "+tally.Entity, "%s: what is held is not called expiring", name)
+			}
+		}
+		left, err := c.Verify(context.Background(), connectors.Search{Batch: batch, Held: h.held, Keys: j})
+		require.NoError(t, err, name)
+		causes := map[string]map[dsr.Cause]bool{}
+		for _, r := range left {
+			require.NotNil(t, r.Waits, "%s: %v", name, r)
+			at := r.Subject + " " + r.Entity
+			if causes[at] == nil {
+				causes[at] = map[dsr.Cause]bool{}
+			}
+			causes[at][r.Waits.Cause] = true
+		}
+		for _, at := range h.all {
+			require.Equal(t, map[dsr.Cause]bool{dsr.CauseHold: true}, causes[at], "%s: %s", name, at)
+		}
+		if name == "part" {
+			require.Equal(t, map[dsr.Cause]bool{dsr.CauseRetention: true}, causes["a devices"], "the rest of the entity is not held")
+		}
+	}
+}

@@ -232,7 +232,7 @@ func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System,
 		check("Locate's counts", cmp.Diff(expect(sys, d, connectors.Batch{s}).counts, got))
 	}
 	var held connectors.Holds
-	if b.Holds && holdable {
+	if holdable {
 		held = drawHolds(rt, sys, people)
 	}
 	want := expectHeld(sys, d, batch, held)

@@ -16,7 +16,7 @@ import (
 // "mariadb" or "sqlite". The connection must be allowed to switch foreign keys off.
 func SQL(db *sql.DB, dialect string) Backend {
 	s := &sqlStore{db: db, dialect: dialect}
-	return Backend{Load: s.load, Dump: s.dump, Put: s.put, References: true, LocalTimes: dialect != "postgres", Holds: true, Interruptions: 30, Graphs: 25}
+	return Backend{Load: s.load, Dump: s.dump, Put: s.put, References: true, LocalTimes: dialect != "postgres", Interruptions: 30, Graphs: 25}
 }
 
 type sqlStore struct {

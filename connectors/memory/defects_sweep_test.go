@@ -92,8 +92,11 @@ var sweepDefects = []defect{
 		}
 	})},
 	{name: "ignores-holds", found: "SweepHeld", wrap: spoilSweep(func(j *connectors.SweepJob) { j.Held = connectors.Holds{} })},
+	{name: "ignores-holds", found: "SweepHeld", of: flat, wrap: spoilSweep(func(j *connectors.SweepJob) { j.Held = connectors.Holds{} })},
+	{name: "ignores-entities", found: "SweepHeld", of: flat, wrap: spoilSweep(func(j *connectors.SweepJob) { j.Held.Entities = nil })},
 	{name: "ignores-subjects", found: "SweepHeld", of: flat, wrap: spoilSweep(func(j *connectors.SweepJob) { j.Held.Subjects = nil })},
 	{name: "ignores-holds", found: "SweepHeldMeanwhile", of: flat, wrap: spoilSweep(func(j *connectors.SweepJob) { j.Held = connectors.Holds{} })},
+	{name: "ignores-holds", found: "RandomSweeps", of: flat, wrap: spoilSweep(func(j *connectors.SweepJob) { j.Held = connectors.Holds{} })},
 	{name: "ignores-holds", found: "RandomSweeps", wrap: spoilSweep(func(j *connectors.SweepJob) { j.Held = connectors.Holds{} })},
 	{name: "never-yields", found: "SweepSlices", wrap: spoilSweep(func(j *connectors.SweepJob) { j.Deadline = j.Deadline.AddDate(100, 0, 0) })},
 	{name: "only-yields", found: "SweepSlices", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {

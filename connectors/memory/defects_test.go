@@ -204,6 +204,15 @@ var defects = slices.Concat([]defect{
 	{name: "ignores-holds", found: "HeldEntity", of: flat, wrap: ignoresHolds},
 	{name: "ignores-holds", found: "HeldKeeps", wrap: ignoresHolds},
 	{name: "ignores-holds", found: "HeldMeanwhile", wrap: ignoresHolds},
+	{name: "ignores-holds", found: "HeldMeanwhile", of: flat, wrap: ignoresHolds},
+	{name: "forgets-what-holds", found: "HeldExpires", of: expires, wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), verify: func(left []dsr.Residue, err error) ([]dsr.Residue, error) {
+			for i := range left {
+				left[i].Waits = &dsr.Exception{Cause: dsr.CauseRetention}
+			}
+			return left, err
+		}}
+	}},
 	{name: "ignores-holds", found: "RandomRecords", of: flat, wrap: ignoresHolds},
 	{name: "ignores-conditions", found: "HeldEntity", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Held.Entities = slices.Clone(j.Held.Entities)
@@ -298,6 +307,8 @@ var defects = slices.Concat([]defect{
 			sys.Entities[i].Erase = dsr.Delete
 		}
 	})},
+	{name: "names-no-field", found: "LocateUnsearched", wrap: namesNoField},
+	{name: "names-no-field", found: "LocateUnsearched", of: flat, wrap: namesNoField},
 	{name: "checks-nothing", found: "CheckFlat", of: flat, wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		return &defective{DB: open(), check: func([]connectors.Finding, error) ([]connectors.Finding, error) { return nil, nil }}
 	}},
@@ -316,6 +327,14 @@ var defects = slices.Concat([]defect{
 		return db.Erase(ctx, j)
 	})},
 }, sweepDefects)
+
+// namesNoField passes over text that the map does not declare.
+func namesNoField(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+	return &defective{DB: open(), locate: func(l connectors.Located, err error) (connectors.Located, error) {
+		l.Unsearched = nil
+		return l, err
+	}}
+}
 
 // blind finds nothing when it searches again.
 func blind(_ *connectors.System, open func() *memory.DB) connectors.Connector {

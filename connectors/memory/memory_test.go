@@ -81,8 +81,7 @@ func backend(w wrap) func(*testing.T) connectortest.Backend {
 				}
 				return out
 			},
-			Put:   func(_ *testing.T, table string, r connectortest.Row) { store.Put(table, memory.Row(r)) },
-			Holds: true,
+			Put: func(_ *testing.T, table string, r connectortest.Row) { store.Put(table, memory.Row(r)) },
 		}
 	}
 }
