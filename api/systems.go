@@ -41,8 +41,8 @@ func fromFindings(r engine.CheckResult) []gen.Finding {
 	out := make([]gen.Finding, 0, len(r.Findings))
 	for _, f := range r.Findings {
 		out = append(out, gen.Finding{
-			Code: f.Code, Severity: string(f.Severity), Entity: opt(f.Entity), Field: opt(f.Field), Message: f.Message,
-			Hint: opt(f.Hint),
+			Code: f.Code, Severity: string(f.Severity), Entity: opt(f.Entity), Field: opt(f.Field), Rule: opt(f.Rule),
+			Message: f.Message, Hint: opt(f.Hint),
 		})
 	}
 	return out

@@ -632,11 +632,14 @@ type FieldName = string
 
 // Finding defines model for Finding.
 type Finding struct {
-	Code     string  `json:"code"`
-	Entity   *string `json:"entity,omitempty"`
-	Field    *string `json:"field,omitempty"`
-	Hint     *string `json:"hint,omitempty"`
-	Message  string  `json:"message"`
+	Code    string  `json:"code"`
+	Entity  *string `json:"entity,omitempty"`
+	Field   *string `json:"field,omitempty"`
+	Hint    *string `json:"hint,omitempty"`
+	Message string  `json:"message"`
+
+	// Rule The deletion rule that it is about. An error with a rule stops that rule's sweeps and no request.
+	Rule     *string `json:"rule,omitempty"`
 	Severity string  `json:"severity"`
 }
 
@@ -1165,7 +1168,7 @@ type RuleForecast struct {
 	Rule    RuleName `json:"rule"`
 	System  string   `json:"system"`
 
-	// Would What keeps a sweep started now from deleting: needs-approval, paused, stopped or over-cap.
+	// Would What keeps a sweep started now from deleting: needs-approval, paused, stopped, over-cap, or check- and the code of a finding.
 	Would *string `json:"would,omitempty"`
 }
 

@@ -23,8 +23,8 @@ import (
 type Connector interface {
 	// Describe reads the system's own catalogue. It is called by init, drift and check; not per request.
 	Describe(ctx context.Context) (Schema, error)
-	// Check reports everything that would make a Request fail or be incomplete under the map that the connector was
-	// opened with. It reads only.
+	// Check reports everything that would make a Request or a sweep fail or be incomplete under the map that the connector
+	// was opened with. It reads only.
 	Check(ctx context.Context) ([]Finding, error)
 	// Locate counts what the system holds of each subject, and learns identifiers. It reads only, from the primary.
 	// With Query.Teaching only entities that teach are asked.
@@ -303,7 +303,7 @@ type Reference struct {
 // Severity of a Finding.
 type Severity string
 
-// Severities. An Error ends a Request that ignores it in needs_attention.
+// Severities. An Error ends a Request that ignores it in needs_attention, and a sweep as failed.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
@@ -315,8 +315,11 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	Entity   string   `json:"entity,omitempty"`
 	Field    string   `json:"field,omitempty"`
-	Message  string   `json:"message"`
-	Hint     string   `json:"hint,omitempty"`
+	// Rule is the deletion rule that the finding is about. An Error with a Rule stops that rule's sweeps and no Request;
+	// one without stops both.
+	Rule    string `json:"rule,omitempty"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
 }
 
 // Kind is one kind of connector: its name in the map, the settings it takes, and how to open it.

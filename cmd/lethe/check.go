@@ -72,7 +72,7 @@ type systemFindings struct {
 	Findings []connectors.Finding `json:"findings"`
 }
 
-// grave reports whether one of the findings would end a request in needs_attention.
+// grave reports whether one of the findings would end a request in needs_attention or a sweep as failed.
 func grave(found []connectors.Finding) bool {
 	return slices.ContainsFunc(found, func(f connectors.Finding) bool { return f.Severity == connectors.Error })
 }
@@ -80,12 +80,13 @@ func grave(found []connectors.Finding) bool {
 func newCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [SYSTEM...]",
-		Short: "Report everything that would make a request fail or be incomplete",
-		Long: `Compare the data map with what the systems really hold, and report everything that would make a request fail or be
-incomplete: tables and columns that the map forgot, missing privileges and indexes, masks that cannot hold in their
+		Short: "Report everything that would make a request or a sweep fail or be incomplete",
+		Long: `Compare the data map with what the systems really hold, and report everything that would make a request or a sweep fail
+or be incomplete: tables and columns that the map forgot, missing privileges and indexes, masks that cannot hold in their
 column, and more. It reads catalogues only, never a row, and changes nothing.
 
-Exit code 3 when there is a finding of severity error: a request would end in needs_attention.`,
+Exit code 3 when there is a finding of severity error: a request would end in needs_attention or, where the finding
+names a rule, a sweep of that rule as failed.`,
 		Example: "  SHOP_DSN=postgres://lethe@db.example.com/shop lethe check --map lethe.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
 			all := []systemFindings{}
@@ -140,7 +141,11 @@ func writeFindings(w io.Writer, s systemFindings) {
 				place += "." + part
 			}
 		}
-		fmt.Fprintf(w, "%s: %s: %s (%s)\n", f.Severity, place, f.Message, f.Code)
+		code := f.Code
+		if f.Rule != "" {
+			code += ", rule " + f.Rule
+		}
+		fmt.Fprintf(w, "%s: %s: %s (%s)\n", f.Severity, place, f.Message, code)
 		if f.Hint != "" {
 			fmt.Fprintf(w, "    %s\n", f.Hint)
 		}

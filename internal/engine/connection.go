@@ -135,8 +135,9 @@ func (c *connection) check(ctx context.Context, now func() time.Time, ttl time.D
 }
 
 // sound is check for work: an Error among the findings is a permanent fault that names the first one and the codes of
-// the others, so that whoever reads it sees all that has to be settled. Findings name tables and columns, never values.
-func (e *Engine) sound(ctx context.Context, c *connection) error {
+// the others, so that whoever reads it sees all that has to be settled. Findings about a deletion rule stop that rule's
+// Sweeps alone; rule is empty for the work of Requests. Findings name tables and columns, never values.
+func (e *Engine) sound(ctx context.Context, c *connection, rule string) error {
 	found, _, err := c.check(ctx, e.now, e.c.Policy.FindingsTTL)
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (e *Engine) sound(ctx context.Context, c *connection) error {
 	var others []string
 	for i, f := range found {
 		switch {
-		case f.Severity != connectors.Error:
+		case f.Severity != connectors.Error, f.Rule != "" && f.Rule != rule:
 		case first == nil:
 			first = &found[i]
 		case !slices.Contains(others, f.Code):

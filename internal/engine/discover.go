@@ -89,7 +89,7 @@ type finding struct {
 
 // locate works a slice of a locate Run: it reads the System outside any transaction and returns what each Task found.
 func (e *Engine) locate(ctx context.Context, w *workload) (map[string]*finding, error) {
-	if err := e.sound(ctx, w.conn); err != nil {
+	if err := e.sound(ctx, w.conn, ""); err != nil {
 		return nil, err
 	}
 	found := make(map[string]*finding, len(w.members))

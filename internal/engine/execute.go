@@ -24,7 +24,7 @@ func (e *Engine) execute(ctx context.Context, w *workload) (func(*changes, []*me
 	defer e.keepLease(ctx, w.run)()
 	failed := map[string]error{}
 	if w.checkpoint == nil {
-		if err := e.sound(ctx, w.conn); err != nil {
+		if err := e.sound(ctx, w.conn, ""); err != nil {
 			return nil, err
 		}
 		if err := e.leaveDrifted(ctx, w, plans, failed); err != nil {

@@ -81,7 +81,20 @@ func (e *Engine) forecast(
 	for i, d := range due {
 		f.Horizons = append(f.Horizons, Horizon{Days: horizons[i], Before: cuts[i].Before, Due: d})
 	}
+	if err := e.sweepable(ctx, r, connect); err != nil {
+		f.Would, f.Hint = explain(err)
+	}
 	return f
+}
+
+// sweepable reports what a System's Check has against a Sweep of the rule.
+func (e *Engine) sweepable(ctx context.Context, r *datamap.Rule, connect func() (*connection, func(), error)) error {
+	conn, release, err := connect()
+	if err != nil {
+		return err
+	}
+	defer release()
+	return e.sound(ctx, conn, r.Name)
 }
 
 // due asks a System what a rule makes due at some cut-offs. It reads only.
@@ -115,6 +128,8 @@ func (e *Engine) would(ctx context.Context, r *datamap.Rule, s *retention.RuleSt
 		return wouldBeStopped, "every sweep is stopped (" + stop.Reason + ")", nil
 	case s.PausedAt != nil:
 		return wouldBePaused, "the rule is paused", nil
+	case f.Would != "": // what the System's Check found
+		return f.Would, f.Hint, nil
 	case needsApproval(r, s):
 		return wouldNeedApproval, "the rule is new or has changed; approve it when the counts are what you expect", nil
 	case len(f.Horizons) == 0:

@@ -159,7 +159,7 @@ func (e *Engine) workSweep(ctx context.Context, x *sweeping) error {
 	defer x.watch.stop()
 	ttl := e.c.Policy.FindingsTTL
 	if s.Due == nil { // before each Sweep what its Holds cover is learned anew
-		if err := e.sound(ctx, conn); err != nil {
+		if err := e.sound(ctx, conn, s.Rule); err != nil {
 			return err
 		}
 		ttl = 0

@@ -165,7 +165,7 @@ func (e *Engine) unsound(ctx context.Context, m *atlas, system string) ([]Proble
 	}
 	var ps []Problem
 	for _, f := range found {
-		if f.Severity == connectors.Error {
+		if f.Severity == connectors.Error && f.Rule == "" {
 			ps = append(ps, Problem{Code: "check-" + f.Code, System: system, Entity: f.Entity, Hint: f.Hint})
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // verify works a slice of a verify Run: the System is searched again by the same identifiers, and by the keys that
 // were spooled before the first delete.
 func (e *Engine) verify(ctx context.Context, w *workload) (func(*changes, []*member) error, error) {
-	if err := e.sound(ctx, w.conn); err != nil {
+	if err := e.sound(ctx, w.conn, ""); err != nil {
 		return nil, err
 	}
 	j, err := e.journal(ctx, w)
