@@ -176,41 +176,47 @@ func TestACompletedRestrictionRestricts(t *testing.T) {
 	})
 }
 
-// A Hold that is placed while a Sweep works is known before the next chunk begins, whether the Sweep looks at Stop or not.
+// A Hold that is placed while a Sweep works is known before the next intent is durable, whether the Sweep looks at Stop
+// or not: a chunk without one is rolled back, a chunk with one ends, and no other begins.
 func TestAHoldInTheMiddleOfASweep(t *testing.T) {
 	t.Parallel()
-	h, x := sweepHouse(t, dbtest.SQLite(t), many, ", review: never", chunky)
-	s := h.sweepNow(rule)
-	n, late := 0, 0
-	var held *dsr.Hold
-	var seen []int
-	h.hooks.step = func(_, name string) {
-		if held != nil && len(seen) == 1 && name == sqldb.StepCommitted {
-			late++
-		}
-		if n++; n == 2 {
-			var err error
-			held, err = h.PlaceHold(context.WithoutCancel(t.Context()), officer, engine.NewHold{
-				System: "shop", Entity: "logins", When: []dsr.Condition{{Field: "customer_id", Values: []string{"2"}}},
-				Reference: "T-2", Review: h.time.Now().AddDate(0, 6, 0),
-			})
-			require.NoError(t, err)
-		}
+	for step, committed := range map[string]int{sqldb.StepChanged: 0, sqldb.StepIntent: 1} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			h, x := sweepHouse(t, dbtest.SQLite(t), many, ", review: never", chunky)
+			s := h.sweepNow(rule)
+			late := 0
+			var held *dsr.Hold
+			var seen []int
+			h.hooks.step = func(_, name string) {
+				if held != nil && len(seen) == 1 && name == sqldb.StepCommitted {
+					late++
+				}
+				if held == nil && name == step {
+					var err error
+					held, err = h.PlaceHold(context.WithoutCancel(t.Context()), officer, engine.NewHold{
+						System: "shop", Entity: "logins", When: []dsr.Condition{{Field: "customer_id", Values: []string{"2"}}},
+						Reference: "T-2", Review: h.time.Now().AddDate(0, 6, 0),
+					})
+					require.NoError(t, err)
+				}
+			}
+			h.hooks.sweep = func(_ context.Context, j *connectors.SweepJob) error {
+				seen = append(seen, len(j.Held.Entities))
+				return nil
+			}
+			h.drain()
+			require.Equal(t, []int{0, 1}, seen)
+			require.Equal(t, committed, late)
+			got := h.swept(s.ID, retention.SweepDone)
+			kept := x.count("SELECT count(*) FROM logins WHERE customer_id = 2")
+			require.Greater(t, kept, int64(many/3-1000))
+			require.EqualValues(t, many+1-kept, got.Count(dsr.Delete), "%v", got.Results)
+			h.lift(held)
+			h.night()
+			require.EqualValues(t, 2, x.count(countLogins))
+		})
 	}
-	h.hooks.sweep = func(_ context.Context, j *connectors.SweepJob) error {
-		seen = append(seen, len(j.Held.Entities))
-		return nil
-	}
-	h.drain()
-	require.Equal(t, []int{0, 1}, seen)
-	require.Equal(t, 1, late, "the chunk that was under way ends, and no other begins")
-	got := h.swept(s.ID, retention.SweepDone)
-	kept := x.count("SELECT count(*) FROM logins WHERE customer_id = 2")
-	require.Greater(t, kept, int64(many/3-1000))
-	require.EqualValues(t, many+1-kept, got.Count(dsr.Delete), "%v", got.Results)
-	h.lift(held)
-	h.night()
-	require.EqualValues(t, 2, x.count(countLogins))
 }
 
 // What cannot be learned stops a Sweep: a Hold that does not know its subject's identifiers holds nothing.
