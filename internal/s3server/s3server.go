@@ -26,8 +26,9 @@ type Options struct {
 // copyThreshold is the size above which a server-side copy must be multipart, as on AWS: 5 GiB.
 const copyThreshold = 5 << 30
 
-// Serve runs the server until ctx ends. It is all that its process does: what the server would say about itself on
-// standard output is dropped.
+// Serve runs the server until ctx ends, and then returns at once: the server itself would wait ten seconds for clients
+// that keep idle connections. It is all that its process does: what the server would say about itself on standard
+// output is dropped.
 func Serve(ctx context.Context, o Options) error {
 	objects, versions := filepath.Join(o.Dir, "objects"), filepath.Join(o.Dir, "versions")
 	for _, d := range []string{objects, versions} {
@@ -50,10 +51,19 @@ func Serve(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("open the folder of objects: %w", err)
 	}
-	return embedgw.RunVersityGW(ctx, be, &embedgw.Config{
-		RootUserAccess: o.AccessKey, RootUserSecret: o.Secret, Region: o.Region, Ports: []string{o.Listen}, KeepAlive: true, Quiet: true,
-		MaxConnections: 4096, MaxRequests: 1024, MultipartMaxParts: 10_000,
-	})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- embedgw.RunVersityGW(ctx, be, &embedgw.Config{
+			RootUserAccess: o.AccessKey, RootUserSecret: o.Secret, Region: o.Region, Ports: []string{o.Listen}, KeepAlive: true, Quiet: true,
+			MaxConnections: 4096, MaxRequests: 1024, MultipartMaxParts: 10_000,
+		})
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // metadata keeps an object's metadata in extended attributes, which appear together with the object; where the file
