@@ -76,6 +76,7 @@ const (
 	AnalyticsFile = "analytics.db"
 	MapFile       = "lethe.yaml"
 	PackageFile   = "copy-of-the-data.zip"
+	EnvFile       = "env" // for a shell; written when the demo serves on
 	dataFolder    = "lethe-data"
 )
 
@@ -134,7 +135,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		d.say("The files are in %s.\n", d.dir)
 		return nil
 	}
-	d.tryThis(a.URL())
+	if err := d.tryThis(a.URL()); err != nil {
+		return err
+	}
 	return o.Serve(ctx, a)
 }
 
@@ -164,7 +167,10 @@ func (d *demo) config() config.Config {
 	return c
 }
 
-// env is the environment of the demo's map.
+// variables are the environment of the demo's map.
+var variables = []string{"HELPDESK_DSN", "ANALYTICS_DSN", "S3_ENDPOINT", "S3_SECRET", "WEB_LOGS", "CLOUDWATCH_ENDPOINT"}
+
+// env looks up one of the variables.
 func (d *demo) env(name string) (string, bool) {
 	switch name {
 	case "HELPDESK_DSN":

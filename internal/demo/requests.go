@@ -287,24 +287,34 @@ func (d *demo) check(ctx context.Context) error {
 	return nil
 }
 
-// tryThis prints commands for whoever wants to go on.
-func (d *demo) tryThis(url string) {
+// tryThis prints commands for whoever wants to go on. What they need to know, secrets among it, is in a file.
+func (d *demo) tryThis(url string) error {
+	env := fmt.Sprintf("export LETHE_SERVER='%s' LETHE_API_KEY_FILE='%s' LETHE_MAP='%s' LETHE_DATA='%s'\n",
+		url, d.file("agent.key"), d.file(MapFile), d.file(dataFolder))
+	for _, name := range variables {
+		value, _ := d.env(name)
+		env += fmt.Sprintf("export %s='%s'\n", name, value)
+	}
+	if err := os.WriteFile(d.file(EnvFile), []byte(env), 0o600); err != nil {
+		return err
+	}
 	d.say(`
 Lethe keeps serving on %[1]s until you press Ctrl-C. To try in another terminal:
 
-  export LETHE_SERVER=%[1]s LETHE_API_KEY_FILE=%[2]s
-  export HELPDESK_DSN=sqlite://%[3]s ANALYTICS_DSN=sqlite://%[4]s
-  %[5]s request list
-  %[5]s plan --map %[6]s --email customer7@example.com
+  . %[2]s
+  %[3]s request list
+  %[3]s plan --email customer7@example.com
+  %[3]s retention forecast
+  %[3]s hold list
 
 A new request now stops in needs_attention, because of the forgotten table. Tell the map about it, under entities of
 helpdesk, let Lethe read it again, and carry a request out yourself:
 
-  sed -i 's|^      invoices:|      newsletter_signups: {owned_by: {customer_id: customers}, fields: {email: {identifier: email}}, not_personal: [created_at], erase: delete}\n&|' %[6]s
-  %[5]s check --map %[6]s
-  kill -HUP %[8]d
-  %[5]s request new --kind erasure --email customer7@example.com --verified session --wait
-  LETHE_API_KEY_FILE=%[7]s %[5]s request approve ID
-`, url, d.file("agent.key"), d.file(HelpdeskFile), d.file(AnalyticsFile), d.o.Lethe, d.file(MapFile),
-		d.file("officer.key"), os.Getpid())
+  sed -i 's|^      invoices:|      newsletter_signups: {owned_by: {customer_id: customers}, fields: {email: {identifier: email}}, not_personal: [created_at], erase: delete}\n&|' %[4]s
+  %[3]s check
+  kill -HUP %[6]d
+  %[3]s request new --kind erasure --email customer7@example.com --verified session --wait
+  LETHE_API_KEY_FILE=%[5]s %[3]s request approve ID
+`, url, d.file(EnvFile), d.o.Lethe, d.file(MapFile), d.file("officer.key"), os.Getpid())
+	return nil
 }
