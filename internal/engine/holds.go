@@ -146,7 +146,7 @@ func (e *Engine) validateFrozen(ctx context.Context, a dsr.Actor, m *atlas, h *d
 	}
 	s := m.System(h.System)
 	if s == nil {
-		return invalid("system", "is not a system of the data map", "see GET /v1/systems")
+		return invalid("system", "is not a system of the data map", "GET /v1/systems (lethe system list) lists them")
 	}
 	entity := s.Entity(h.Entity)
 	if entity == nil {

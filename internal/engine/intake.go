@@ -114,7 +114,7 @@ func (e *Engine) validate(a dsr.Actor, m *atlas, n *NewRequest) ([]dsr.Identifie
 	}
 	for i, s := range n.Scope.Systems {
 		if m.System(s) == nil {
-			return nil, invalid("scope.systems["+strconv.Itoa(i)+"]", "is not a system of the data map", "see GET /v1/systems")
+			return nil, invalid("scope.systems["+strconv.Itoa(i)+"]", "is not a system of the data map", "GET /v1/systems (lethe system list) lists them")
 		}
 	}
 	for i, p := range n.Scope.Purposes {

@@ -10,6 +10,8 @@ import (
 	"github.com/lethe-gdpr/lethe/retention"
 )
 
+const hintRules = "GET /v1/retention/rules (lethe retention rules) lists them"
+
 // runs reports whether a rule has Sweeps of its own.
 func runs(r *datamap.Rule) bool { return r.Action != retention.Next }
 
@@ -28,7 +30,7 @@ func (m *atlas) running() []*datamap.Rule {
 func (m *atlas) find(name string) (*datamap.Rule, error) {
 	r, ok := m.Rule(name)
 	if !ok {
-		return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such rule", Hint: "see GET /v1/retention/rules"}
+		return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such rule", Hint: hintRules}
 	}
 	return &r, nil
 }
@@ -119,7 +121,7 @@ func (e *Engine) Rule(ctx context.Context, a dsr.Actor, name string) (*RuleStatu
 			return &all.Rules[i], nil
 		}
 	}
-	return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such rule", Hint: "see GET /v1/retention/rules"}
+	return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such rule", Hint: hintRules}
 }
 
 // changeRule runs a decision on what is remembered of a rule and returns where it stands then.

@@ -88,7 +88,7 @@ func TestScripts(t *testing.T) {
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"exits": exits, "ready": ready, "sql": runSQL, "capture": capture, "expand": expand,
+					"exits": exits, "ready": ready, "sql": runSQL, "capture": capture, "expand": expand, "source": source, "becomes": becomes,
 				},
 			})
 		})
@@ -150,16 +150,22 @@ func ready(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// runSQL runs statements of a file in the target, or compares the one value of a query: sql FILE, sql VALUE QUERY.
-func runSQL(ts *testscript.TestScript, _ bool, args []string) {
+// target opens the target database.
+func target(ts *testscript.TestScript) *sql.DB {
 	driver, dsn := "pgx", ts.Getenv("TARGET")
 	if path, ok := strings.CutPrefix(dsn, "sqlite://"); ok {
-		driver, dsn = "sqlite", "file:"+path+"?_pragma=foreign_keys(1)"
+		driver, dsn = "sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)"
 	} else if strings.HasPrefix(dsn, "mysql://") {
 		driver, dsn = "mysql", dbtest.MySQLDSN(dsn)
 	}
 	db, err := sql.Open(driver, dsn)
 	ts.Check(err)
+	return db
+}
+
+// runSQL runs statements of a file in the target, or compares the one value of a query: sql FILE, sql VALUE QUERY.
+func runSQL(ts *testscript.TestScript, _ bool, args []string) {
+	db := target(ts)
 	defer db.Close()
 	switch len(args) {
 	case 1:
@@ -170,13 +176,28 @@ func runSQL(ts *testscript.TestScript, _ bool, args []string) {
 			}
 		}
 	case 2:
-		var got any
-		ts.Check(db.QueryRow(args[1]).Scan(&got))
-		if fmt.Sprint(got) != args[0] {
+		if got := value(ts, db, args[1]); got != args[0] {
 			ts.Fatalf("%s: %v, not %s", args[1], got, args[0])
 		}
 	default:
 		ts.Fatalf("usage: sql FILE, or sql VALUE QUERY")
+	}
+}
+
+func value(ts *testscript.TestScript, db *sql.DB, query string) string {
+	var got any
+	ts.Check(db.QueryRow(query).Scan(&got))
+	return fmt.Sprint(got)
+}
+
+// becomes VALUE QUERY waits until the one value of a query in the target is that.
+func becomes(ts *testscript.TestScript, _ bool, args []string) {
+	db := target(ts)
+	defer db.Close()
+	for end := time.Now().Add(2 * time.Minute); value(ts, db, args[1]) != args[0]; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("%s does not become %s", args[1], args[0])
+		}
 	}
 }
 
@@ -198,4 +219,18 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 		return "${" + name + "}"
 	})
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// source FILE waits until a file of `export NAME='value'` lines is there and takes it into the environment.
+func source(ts *testscript.TestScript, _ bool, args []string) {
+	var text []byte
+	for end := time.Now().Add(time.Minute); len(text) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("%s is not there", args[0])
+		}
+		text, _ = os.ReadFile(ts.MkAbs(args[0]))
+	}
+	for _, m := range regexp.MustCompile(`(\w+)='([^']*)'`).FindAllStringSubmatch(string(text), -1) {
+		ts.Setenv(m[1], m[2])
+	}
 }
