@@ -354,6 +354,7 @@ type Setting struct {
 type Options struct {
 	Pseudonyms mask.Keyring // keys of keyed masks
 	Now        func() time.Time
+	Pace       Pace // of Sweeps, so that Check can say what of it cannot be looked at
 }
 
 // Permanent marks an error that trying again cannot mend.

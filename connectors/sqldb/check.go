@@ -138,7 +138,7 @@ func (d *DB) Check(ctx context.Context) ([]connectors.Finding, error) {
 	k.checkKept()
 	k.checkCycles()
 	k.checkMasks(ctx)
-	for _, check := range []func(context.Context) error{k.checkDiscriminators, k.checkServer, k.checkPrivileges} {
+	for _, check := range []func(context.Context) error{k.checkDiscriminators, k.checkServer, k.checkPrivileges, k.checkPace} {
 		if err := check(ctx); err != nil {
 			return nil, classify(d.dialect, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -50,7 +51,9 @@ type DB struct {
 	dialect    *dialect
 	pseudonyms mask.Keyring
 	now        func() time.Time
-	txRows     int // rows that one transaction may change before the work is split
+	pace       connectors.Pace
+	replicas   []*DB // that are asked how far they are behind
+	txRows     int   // rows that one transaction may change before the work is split
 	perTx      int // subjects that share a transaction
 
 	mu    sync.Mutex
@@ -70,6 +73,7 @@ func Kinds() []connectors.Kind {
 		{Name: "ca", Type: "string", Doc: "Path of the certificate authorities, in PEM, that the server's certificate must come from."},
 		{Name: "auth", Type: "string", Doc: "rds-iam signs in to Amazon RDS with a token of the process's AWS identity instead of a password."},
 		{Name: "region", Type: "string", Doc: "AWS region of the database, for rds-iam."},
+		{Name: "replicas", Secret: true, Type: "string", Doc: "URLs of replicas, separated by spaces, that sweeps ask how far they are behind."},
 	}
 	kind := func(name string, settings []connectors.Setting, schemes ...string) connectors.Kind {
 		return connectors.Kind{
@@ -93,7 +97,7 @@ func Open(ctx context.Context, s *connectors.System, o connectors.Options) (*DB,
 	if kind == "mysql" {
 		kind = mariadb
 	}
-	db := &DB{System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, txRows: defaultTxRows, perTx: subjectsPerTx}
+	db := &DB{System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, pace: o.Pace, txRows: defaultTxRows, perTx: subjectsPerTx}
 	if db.now == nil {
 		db.now = time.Now
 	}
@@ -111,6 +115,10 @@ func Open(ctx context.Context, s *connectors.System, o connectors.Options) (*DB,
 		err = db.openSQLite(u)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := db.openReplicas(ctx, o); err != nil {
+		_ = db.Close() // nothing was connected
 		return nil, err
 	}
 	return db, nil
@@ -133,6 +141,9 @@ func (d *DB) Close() error {
 	err := d.SQL.Close()
 	if d.Pool != nil {
 		d.Pool.Close()
+	}
+	for _, r := range d.replicas {
+		err = errors.Join(err, r.Close())
 	}
 	if err != nil {
 		return classify(d.dialect, err)

@@ -194,12 +194,17 @@ func policy(p *config.Policy) (engine.Policy, error) {
 	r := &p.Retention
 	window, err := engine.ParseWindow(r.Window)
 	out.Retention = engine.RetentionPolicy{
-		Schedule: r.Schedule, Window: window, Pace: connectors.Pace{
-			Transaction: time.Duration(r.Pace.Transaction), Duty: r.Pace.Duty, Connections: r.Pace.Connections,
-			Lag: time.Duration(r.Pace.Lag), Sessions: r.Pace.Sessions, LockWaits: r.Pace.LockWaits,
-		},
+		Schedule: r.Schedule, Window: window, Pace: paceOf(&p.Retention.Pace),
 	}
 	return out, err
+}
+
+// paceOf reads how gently sweeps work.
+func paceOf(p *config.Pace) connectors.Pace {
+	return connectors.Pace{
+		Transaction: time.Duration(p.Transaction), Duty: p.Duty, Connections: p.Connections, Lag: time.Duration(p.Lag),
+		Sessions: p.Sessions, LockWaits: p.LockWaits,
+	}
 }
 
 // Start migrates the embedded database, activates the data map, makes the bootstrap key at the first start, and begins

@@ -43,7 +43,7 @@ func OpenMap(ctx context.Context, c *config.Config, env config.Env, text []byte,
 	if err != nil {
 		return nil, err
 	}
-	options := connectors.Options{Now: time.Now}
+	options := connectors.Options{Now: time.Now, Pace: paceOf(&c.Policy.Retention.Pace)}
 	if held != nil {
 		options.Pseudonyms = held
 	}

@@ -76,7 +76,7 @@ func (e *Engine) openSystem(ctx context.Context, s *connectors.System) (*connect
 	if !ok {
 		return nil, connectors.Permanent("unknown-connector", "no connector "+s.Connector+" is built in", "", nil)
 	}
-	opened, err := kind.Open(ctx, s, connectors.Options{Pseudonyms: e.c.Pseudonyms, Now: e.now})
+	opened, err := kind.Open(ctx, s, connectors.Options{Pseudonyms: e.c.Pseudonyms, Now: e.now, Pace: e.c.Policy.Retention.Pace})
 	if err != nil {
 		return nil, err
 	}

@@ -20,16 +20,18 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/lethe-gdpr/lethe/internal/dbtest/servers"
 )
 
 // service is one server that tests use.
 type service interface {
-	// variable is the environment variable that carries its URL.
-	variable() string
-	// install makes the server's programs available; it does nothing when they are.
-	install(ctx context.Context) error
-	// start runs the server with its files under dir and returns its URL and a function that stops it.
-	start(ctx context.Context, dir string) (url string, stop func(), err error)
+	// Variable is the environment variable that carries its URL.
+	Variable() string
+	// Install makes the server's programs available; it does nothing when they are.
+	Install(ctx context.Context) error
+	// Start runs the server with its files under dir and returns its URL and a function that stops it.
+	Start(ctx context.Context, dir string, settings ...string) (url string, stop func(), err error)
 }
 
 func main() {
@@ -65,26 +67,26 @@ func run(ctx context.Context, env string, command []string) (code int, err error
 	if err := os.Chmod(dir, 0o755); err != nil { // servers run as other users below it
 		return 1, err
 	}
-	if find("chromium") == "" { // the pages of an access package are opened in a real browser
-		if err := aptInstall(ctx, "chromium"); err != nil {
+	if servers.Find("chromium") == "" { // the pages of an access package are opened in a real browser
+		if err := servers.AptInstall(ctx, "chromium"); err != nil {
 			return 1, err
 		}
 	}
 	var vars []string
-	for _, s := range []service{postgres{}, mariadb{}, s3{}} {
-		if url := os.Getenv(s.variable()); url != "" {
-			vars = append(vars, s.variable()+"="+url)
+	for _, s := range []service{servers.Postgres{}, servers.MariaDB{}, s3{}} {
+		if url := os.Getenv(s.Variable()); url != "" {
+			vars = append(vars, s.Variable()+"="+url)
 			continue
 		}
-		if err := s.install(ctx); err != nil {
+		if err := s.Install(ctx); err != nil {
 			return 1, err
 		}
-		url, stop, err := s.start(ctx, dir)
+		url, stop, err := s.Start(ctx, dir)
 		if err != nil {
 			return 1, err
 		}
 		defer stop()
-		vars = append(vars, s.variable()+"="+url)
+		vars = append(vars, s.Variable()+"="+url)
 	}
 	if env != "" {
 		var b strings.Builder

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/lethe-gdpr/lethe/internal/dbtest/servers"
 	"github.com/lethe-gdpr/lethe/internal/s3server"
 )
 
@@ -18,23 +19,23 @@ const s3Access, s3Secret = "lethe", "lethe-tests"
 
 type s3 struct{}
 
-func (s3) variable() string { return "LETHE_TEST_S3_URL" }
+func (s3) Variable() string { return "LETHE_TEST_S3_URL" }
 
-func (s3) install(context.Context) error { return nil }
+func (s3) Install(context.Context) error { return nil }
 
-func (s3) start(ctx context.Context, parent string) (string, func(), error) {
+func (s3) Start(ctx context.Context, parent string, _ ...string) (string, func(), error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, err
 	}
-	port, err := freePort()
+	port, err := servers.FreePort()
 	if err != nil {
 		return "", nil, err
 	}
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	cmd := exec.Command(self, "-s3", filepath.Join(parent, "s3"), "-listen", address)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	stop, err := daemon(ctx, cmd, syscall.SIGTERM, func() error {
+	stop, err := servers.Daemon(ctx, cmd, syscall.SIGTERM, func() error {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			return err

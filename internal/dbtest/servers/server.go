@@ -1,4 +1,6 @@
-package main
+// Package servers installs and runs the database servers of tests, on free loopback ports in private folders, without
+// systemd or Docker. Only tests and their tools import it.
+package servers
 
 import (
 	"bytes"
@@ -14,8 +16,8 @@ import (
 	"time"
 )
 
-// aptInstall installs Debian packages, as root or through sudo.
-func aptInstall(ctx context.Context, packages ...string) error {
+// AptInstall installs Debian packages, as root or through sudo.
+func AptInstall(ctx context.Context, packages ...string) error {
 	var sudo []string
 	if os.Geteuid() != 0 {
 		sudo = []string{"sudo", "-n"}
@@ -33,8 +35,8 @@ func aptInstall(ctx context.Context, packages ...string) error {
 	return nil
 }
 
-// find returns the first program among the patterns, looked up on PATH or by glob; newest version last in a glob.
-func find(patterns ...string) string {
+// Find returns the first program among the patterns, looked up on PATH or by glob; newest version last in a glob.
+func Find(patterns ...string) string {
 	for _, p := range patterns {
 		if !filepath.IsAbs(p) {
 			if path, err := exec.LookPath(p); err == nil {
@@ -49,8 +51,8 @@ func find(patterns ...string) string {
 	return ""
 }
 
-// freePort returns a loopback port that was free a moment ago.
-func freePort() (int, error) {
+// FreePort returns a loopback port that was free a moment ago.
+func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
@@ -80,8 +82,17 @@ func privateDir(parent, name, account string) (dir string, attr *syscall.SysProc
 	return dir, attr, os.Chown(dir, uid, gid)
 }
 
-// daemon runs a server and waits until ready succeeds.
-func daemon(ctx context.Context, cmd *exec.Cmd, stopSignal syscall.Signal, ready func() error) (stop func(), err error) {
+// runTool runs a program of a server's to its end.
+func runTool(cmd *exec.Cmd, dir string, attr *syscall.SysProcAttr) error {
+	cmd.Dir, cmd.SysProcAttr = dir, attr
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, out)
+	}
+	return nil
+}
+
+// Daemon runs a server and waits until ready succeeds.
+func Daemon(ctx context.Context, cmd *exec.Cmd, stopSignal syscall.Signal, ready func() error) (stop func(), err error) {
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
