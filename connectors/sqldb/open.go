@@ -54,7 +54,7 @@ type DB struct {
 	pace       connectors.Pace
 	replicas   []*DB // that are asked how far they are behind
 	txRows     int   // rows that one transaction may change before the work is split
-	perTx      int // subjects that share a transaction
+	perTx      int   // subjects that share a transaction
 
 	mu    sync.Mutex
 	model *model // built at the first verb from the map and the catalogue
