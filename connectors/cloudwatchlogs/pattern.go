@@ -2,7 +2,6 @@ package cloudwatchlogs
 
 import (
 	"regexp"
-	"strings"
 
 	"github.com/lethe-gdpr/lethe/connectors/records"
 )
@@ -26,8 +25,7 @@ func parseStreams(value string) ([]string, error) {
 }
 
 // newPattern reads a pattern of streams that belong to one subject each. A name must have one reading, or somebody's
-// stream is deleted as somebody else's: of {user_id}-* nobody knows whether the stream 4-2-x is user 4's. So a
-// placeholder shares its segment with fixed text only, and ** stands once.
+// stream is deleted as somebody else's.
 func newPattern(value string) (*records.Glob, error) {
 	g, err := records.ParseGlob(value)
 	if err != nil {
@@ -36,18 +34,5 @@ func newPattern(value string) (*records.Glob, error) {
 	if len(g.Identifiers()) == 0 {
 		return nil, refused("", "names no identifier, so nobody knows whose the streams are", "write app/{user_id}/*")
 	}
-	deep := 0
-	for part := range strings.SplitSeq(value, "/") {
-		switch {
-		case part == "**":
-			deep++
-		case strings.Contains(part, "{") && strings.Count(part, "{")+strings.Count(part, "*") > 1:
-			return nil, refused("", "has something that varies beside an identifier: whose a stream is could be read in two ways",
-				"put a slash between them")
-		}
-	}
-	if deep > 1 {
-		return nil, refused("", "has ** twice, so that a name could be read in two ways", "leave ** at one place")
-	}
-	return g, nil
+	return g, g.OneReading()
 }

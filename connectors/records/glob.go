@@ -11,9 +11,10 @@ import (
 // Glob is a pattern of paths below a root, or of an object's key: "events/**/*.json.gz", "avatars/{user_id}/**".
 //
 //   - * stands for any text without a slash, none included;
-//   - ** stands, as a whole segment, for any number of segments, none included;
+//   - ** stands, as a whole segment, for any number of segments, none included, and in a segment, as in events/**.gz, for
+//     any text, slashes too;
 //   - {name} stands for the value of an identifier: some text without a slash. Where a * in the same segment leaves a
-//     choice it is the shortest that fits.
+//     choice it is the shortest that fits; [Glob.OneReading] refuses that.
 //
 // Everything else stands for itself. A Glob is immutable and safe for concurrent use.
 type Glob struct {
@@ -22,6 +23,8 @@ type Glob struct {
 	names  []string
 	prefix string
 	depth  int // most slashes in a path that matches; -1 is no bound
+	deep   int // how often ** stands in it
+	mixed  bool
 }
 
 var placeholder = regexp.MustCompile(`^\{[A-Za-z][A-Za-z0-9_.-]*\}`)
@@ -45,15 +48,15 @@ func ParseGlob(s string) (*Glob, error) {
 			return bad("has a segment that leads elsewhere", "a pattern has no . and no .. in it")
 		case seg == "**":
 			g.depth = -1
+			g.deep++
 			if last {
 				re.WriteString(`.*`)
 			} else {
 				re.WriteString(`(?:.*/)?`)
 			}
 			continue
-		case strings.Contains(seg, "**"):
-			return bad("has a ** that is not a whole segment", "write ** between slashes, or a single *")
 		}
+		placeholders, varies := len(g.names), 0
 		for free := false; seg != ""; {
 			if seg[0] != '*' && seg[0] != '{' {
 				n := strings.IndexAny(seg, "*{")
@@ -71,6 +74,14 @@ func ParseGlob(s string) (*Glob, error) {
 				return bad("has nothing between two placeholders", "write something between them that tells where one ends")
 			}
 			free = true
+			varies++
+			if strings.HasPrefix(seg, "**") {
+				g.depth = -1
+				g.deep++
+				re.WriteString(`.*?`)
+				seg = seg[2:]
+				continue
+			}
 			if seg[0] == '*' {
 				re.WriteString(`[^/]*?`)
 				seg = seg[1:]
@@ -88,6 +99,7 @@ func ParseGlob(s string) (*Glob, error) {
 			re.WriteString(`([^/]+?)`)
 			seg = seg[len(p):]
 		}
+		g.mixed = g.mixed || len(g.names) > placeholders && varies > 1
 		if !last {
 			re.WriteString("/")
 		}
@@ -109,6 +121,24 @@ func (g *Glob) Identifiers() []string { return slices.Clone(g.names) }
 
 // Prefix is the text that every match begins with.
 func (g *Glob) Prefix() string { return g.prefix }
+
+// OneReading refuses a pattern of which a path could be read in several ways, so that one person's could be taken for
+// another's: of {user_id}-* nobody knows whether 4-2-x is user 4's. A placeholder shares its segment with fixed text only,
+// and beside placeholders ** stands once. The error is a *dsr.Error with CodeInvalid.
+func (g *Glob) OneReading() error {
+	switch {
+	case len(g.names) == 0:
+		return nil
+	case g.mixed:
+		return &dsr.Error{
+			Code: dsr.CodeInvalid, Msg: "has something that varies beside an identifier: whose a name is could be read in two ways",
+			Hint: "put a slash between them",
+		}
+	case g.deep > 1:
+		return &dsr.Error{Code: dsr.CodeInvalid, Msg: "has ** twice, so that a name could be read in two ways", Hint: "leave ** at one place"}
+	}
+	return nil
+}
 
 // Match reports whether a path matches, and the values of the placeholders in the order of [Glob.Identifiers].
 func (g *Glob) Match(path string) (values []string, ok bool) {

@@ -31,6 +31,12 @@ func TestGlobMatch(t *testing.T) {
 		{"a/**", "a/b/c", true, nil},
 		{"a/**", "a", false, nil},
 		{"**", "a\nb/c", true, nil},
+		{"a/**.gz", "a/b/c.gz", true, nil},
+		{"a/**.gz", "a/.gz", true, nil},
+		{"a/**.gz", "a/b/c", false, nil},
+		{"a**", "a/b", true, nil},
+		{"a**", "ab", true, nil},
+		{"a/b**/{id}", "a/bc/d/7", true, []string{"7"}},
 		{"avatars/{user_id}/**", "avatars/42/a/b.png", true, []string{"42"}},
 		{"avatars/{user_id}/**", "avatars/42", false, nil},
 		{"avatars/{user_id}/**", "avatars//a", false, nil},
@@ -48,16 +54,49 @@ func TestGlobMatch(t *testing.T) {
 			require.Equal(t, c.values, values, "%s on %s", c.glob, c.path)
 		}
 	}
-	for _, bad := range []string{"", "/a", "a/../b", "./a", "a**", "{a}{b}", "{a}*", "*{a}", "{}", "{1}", "{a", "a}", "{a}/{a}"} {
+	for _, bad := range []string{"", "/a", "a/../b", "./a", "{a}{b}", "a/{a}**", "{a}*", "*{a}", "{}", "{1}", "{a", "a}", "{a}/{a}"} {
 		_, err := records.ParseGlob(bad)
 		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeInvalid}, bad)
+	}
+}
+
+func TestGlobHasOneReading(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{"a*/**/b*", "{a}/*/b-{b}.x/**.gz", "**/a-{a}", "{a}"} {
+		g, err := records.ParseGlob(good)
+		require.NoError(t, err, good)
+		require.NoError(t, g.OneReading(), good)
+	}
+	for _, bad := range []string{"{a}-*", "*-{a}", "{a}-{b}", "{a}.log*", "**/{a}/**", "a**/{a}/**", "{a}-**"} {
+		g, err := records.ParseGlob(bad)
+		require.NoError(t, err, bad)
+		require.ErrorIs(t, g.OneReading(), &dsr.Error{Code: dsr.CodeInvalid}, bad)
+	}
+}
+
+// A value put into its place in a pattern of one reading is read back, whatever it is and whatever stands around it.
+func TestAPathIsReadBack(t *testing.T) {
+	t.Parallel()
+	text := rapid.StringMatching(`[^/]{0,8}`)
+	for _, pattern := range []string{"in/*/x-{id}.d/**", "in/**/x-{id}.d/*", "in/*x/**y/x-{id}.d"} {
+		g, err := records.ParseGlob(pattern)
+		require.NoError(t, err)
+		require.NoError(t, g.OneReading())
+		rapid.Check(t, func(t *rapid.T) {
+			value := rapid.StringMatching(`[^/]{1,12}`).Draw(t, "value")
+			deep := rapid.StringMatching(`([^/]{0,4}/){0,2}[^/]{0,4}`).Draw(t, "deep")
+			path := strings.NewReplacer("**", deep, "*", text.Draw(t, "text"), "{id}", value).Replace(pattern)
+			got, ok := g.Match(path)
+			require.True(t, ok, "%s on %q", pattern, path)
+			require.Equal(t, []string{value}, got, "%s on %q", pattern, path)
+		})
 	}
 }
 
 // What matches lies below every folder on its way, and begins with the prefix: a walk may leave out the rest.
 func TestGlobBelow(t *testing.T) {
 	t.Parallel()
-	segment := rapid.SampledFrom([]string{"a", "ab", "*", "**", "a*", "{id}", "b-{id}.x"})
+	segment := rapid.SampledFrom([]string{"a", "ab", "*", "**", "a*", "a**", "{id}", "b-{id}.x"})
 	text := rapid.SampledFrom([]string{"a", "ab", "b-7.x", "x"})
 	rapid.Check(t, func(t *rapid.T) {
 		g, err := records.ParseGlob(strings.Join(rapid.SliceOfN(segment, 1, 4).Draw(t, "glob"), "/"))

@@ -181,7 +181,7 @@ func (c *checking) ownership(ctx context.Context) error {
 func (c *checking) entity(ctx context.Context, e *entity) error {
 	seen, fit, archived := 0, 0, 0
 	err := c.b.walk(ctx, []string{e.pattern.prefix}, "", func(o object) error {
-		if _, ok := e.pattern.match(o.Key); ok {
+		if _, ok := e.pattern.Match(o.Key); ok {
 			fit++
 			for _, v := range o.Versions {
 				if v.Class == string(types.StorageClassGlacier) || v.Class == string(types.StorageClassDeepArchive) {
@@ -209,7 +209,7 @@ func (c *checking) entity(ctx context.Context, e *entity) error {
 	}
 	n := 0
 	err = c.b.uploads(ctx, []string{e.pattern.prefix}, func(u upload) error {
-		if _, ok := e.pattern.match(u.Key); ok {
+		if _, ok := e.pattern.Match(u.Key); ok {
 			n++
 		}
 		return nil

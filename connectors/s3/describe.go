@@ -38,7 +38,7 @@ func (b *Bucket) Describe(ctx context.Context) (connectors.Schema, error) {
 		}
 		for _, o := range page.Contents {
 			key := *decoded(o.Key, page.EncodingType)
-			loose = loose || !slices.ContainsFunc(b.entities, func(e *entity) bool { _, ok := e.pattern.match(key); return ok })
+			loose = loose || !slices.ContainsFunc(b.entities, func(e *entity) bool { _, ok := e.pattern.Match(key); return ok })
 		}
 	}
 	if loose {

@@ -95,7 +95,7 @@ func (x *exporting) save(ctx context.Context) error {
 func (x *exporting) entity(ctx context.Context, p *pass) error {
 	n := 0
 	err := x.b.walk(ctx, p.e.prefixes(p.people), x.at.After, func(o object) error {
-		key, ok := p.e.pattern.match(o.Key)
+		key, ok := p.e.pattern.Match(o.Key)
 		if !ok {
 			return nil
 		}

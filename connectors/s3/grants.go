@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -100,9 +101,14 @@ func (b *Bucket) Grants(_ context.Context, _ string) (string, error) {
 	return string(out) + "\n", err
 }
 
+// placeholder is an identifier's place in a pattern.
+var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+
 // arn is the pattern as a policy's resource says it: * is any text, slashes too, so that it covers what the pattern does.
+// A segment ** may stand for none, and then its slash is not there either.
 func (p *pattern) arn() string {
-	out := token.ReplaceAllString(p.text, "*")
+	out := placeholder.ReplaceAllString(p.String(), "*")
+	out = strings.ReplaceAll(out, "**/", "**")
 	for strings.Contains(out, "**") {
 		out = strings.ReplaceAll(out, "**", "*")
 	}

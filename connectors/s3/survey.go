@@ -94,7 +94,7 @@ func (p *pass) every(ctx context.Context, prefixes []string, fn func(context.Con
 		return err
 	}
 	err := p.b.walk(ctx, prefixes, "", func(o object) error {
-		if _, ok := p.e.pattern.match(o.Key); !ok {
+		if _, ok := p.e.pattern.Match(o.Key); !ok {
 			return nil
 		}
 		if ahead = append(ahead, o); len(ahead) < surveyAhead {
@@ -110,7 +110,7 @@ func (p *pass) every(ctx context.Context, prefixes []string, fn func(context.Con
 
 // look finds out what one key is to the batch; nil for a key that does not fit the pattern.
 func (p *pass) look(ctx context.Context, o object) (*surveyed, error) {
-	key, ok := p.e.pattern.match(o.Key)
+	key, ok := p.e.pattern.Match(o.Key)
 	if !ok {
 		return nil, nil
 	}
@@ -157,7 +157,7 @@ func (p *pass) uploads(ctx context.Context, prefixes []string, fn func(u upload,
 		return nil
 	}
 	return p.b.uploads(ctx, prefixes, func(u upload) error {
-		key, ok := p.e.pattern.match(u.Key)
+		key, ok := p.e.pattern.Match(u.Key)
 		if !ok {
 			return nil
 		}

@@ -84,7 +84,7 @@ func (s *sweeping) dueAt(v dueVersion, cut connectors.Cut) bool {
 
 // versions are those of one key that are due at any of the cut-offs.
 func (s *sweeping) versions(ctx context.Context, o object, cuts []connectors.Cut) ([]dueVersion, error) {
-	key, _ := s.e.pattern.match(o.Key)
+	key, _ := s.e.pattern.Match(o.Key)
 	var out []dueVersion
 	for _, v := range o.Versions {
 		if v.Marker {
@@ -151,7 +151,7 @@ func (s *sweeping) uploads(ctx context.Context, before time.Time, fn func(upload
 		return nil
 	}
 	return s.b.uploads(ctx, []string{s.e.pattern.prefix}, func(u upload) error {
-		key, ok := s.e.pattern.match(u.Key)
+		key, ok := s.e.pattern.Match(u.Key)
 		if !ok || !u.Begun.Before(before) || s.e.frozen(s.holds, key, nil) || len(s.e.owners(s.held, key, nil)) > 0 {
 			return nil
 		}

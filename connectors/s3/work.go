@@ -37,7 +37,7 @@ func (w *work) collect(ctx context.Context, p *pass, prefixes []string) (objects
 	err = w.b.walk(ctx, prefixes, w.cp.After, func(o object) error {
 		last = o.Key
 		seen++
-		if _, ok := p.e.pattern.match(o.Key); ok {
+		if _, ok := p.e.pattern.Match(o.Key); ok {
 			objects = append(objects, o)
 			versions += len(o.Versions)
 			if p.finder != nil {
