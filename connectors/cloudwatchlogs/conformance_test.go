@@ -155,7 +155,25 @@ func (g *groups) backend(t *testing.T) connectortest.Backend {
 			require.NoError(t, err)
 			return row
 		},
+		Stands: g.stands,
 	}
+}
+
+func (g *groups) stands(t *testing.T, table string, r connectortest.Row) map[string]string {
+	t.Helper()
+	name, want := g.root+table, string(connectortest.Line(g.data.Table(table), r))
+	out, err := g.client.FilterLogEvents(context.Background(), &cwl.FilterLogEventsInput{LogGroupName: &name})
+	require.NoError(t, err)
+	for _, e := range out.Events {
+		if *e.Message == want {
+			return map[string]string{
+				"from_group": name, "from_stream": *e.LogStreamName, "from_event": *e.EventId,
+				"from_time": time.UnixMilli(*e.Timestamp).UTC().Format(time.RFC3339Nano),
+			}
+		}
+	}
+	require.Fail(t, "an event that is not there was exported")
+	return nil
 }
 
 func (g *groups) open(t *testing.T, sys *connectors.System, o connectors.Options, chunk int) connectors.Connector {

@@ -2,6 +2,7 @@ package cloudwatchlogs
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -12,17 +13,17 @@ import (
 // StepExported is passed when a page was written and is not yet saved.
 const StepExported = "exported"
 
-// Export writes each subject's events, with their time and stream, and all events of streams that are theirs. See
-// [connectors.Exporter].
+// Export writes each subject's events, with where they stand and their time, and all events of streams that are theirs.
+// See [connectors.Exporter].
 func (l *Logs) Export(ctx context.Context, j connectors.Job, sinks connectors.SinkFor) error {
 	return l.work(ctx, j, nil, func(e *entity, g *group, b connectors.Batch) (step, error) {
 		var chunk func(p *progress) ([]connectors.Tally, error)
 		if e.pattern != nil {
 			who := newPeople(l.sys, b)
-			chunk = func(p *progress) ([]connectors.Tally, error) { return l.exportStreams(ctx, e, g, who, p, sinks) }
+			chunk = func(p *progress) ([]connectors.Tally, error) { return l.exportStreams(ctx, e, g, b, who, p, sinks) }
 		} else {
 			find := e.layout.Find(b, connectors.Holds{})
-			chunk = func(p *progress) ([]connectors.Tally, error) { return l.exportEvents(ctx, e, g, find, p, sinks) }
+			chunk = func(p *progress) ([]connectors.Tally, error) { return l.exportEvents(ctx, e, g, b, find, p, sinks) }
 		}
 		return func(p *progress) error {
 			done, err := chunk(p)
@@ -35,9 +36,30 @@ func (l *Logs) Export(ctx context.Context, j connectors.Job, sinks connectors.Si
 	})
 }
 
+// origin is what an exported event says of where it stands, before its own fields.
+func (l *Logs) origin(e *entity, ev *event, s connectors.Subject) []records.Origin {
+	stream := ""
+	if e.pattern != nil {
+		stream = e.pattern.Shown(ev.stream, s, l.sys)
+	} else {
+		stream = records.Shown(ev.stream, s, l.sys)
+	}
+	return []records.Origin{
+		{Name: "from_group", Value: e.group},
+		{Name: "from_stream", Value: stream},
+		{Name: "from_event", Value: ev.id},
+		{Name: "from_time", Value: ev.at.Format(time.RFC3339Nano)},
+	}
+}
+
+// named is the member of a batch with a ref.
+func named(b connectors.Batch, ref string) connectors.Subject {
+	return b[slices.IndexFunc(b, func(s connectors.Subject) bool { return s.Ref == ref })]
+}
+
 // exportEvents writes one page.
 func (l *Logs) exportEvents(
-	ctx context.Context, e *entity, g *group, find *records.Finder, p *progress, sinks connectors.SinkFor,
+	ctx context.Context, e *entity, g *group, b connectors.Batch, find *records.Finder, p *progress, sinks connectors.SinkFor,
 ) ([]connectors.Tally, error) {
 	page, last, err := l.next(ctx, e.reading(g), &p.Events)
 	if err != nil {
@@ -58,8 +80,7 @@ func (l *Logs) exportEvents(
 			if err != nil {
 				return err
 			}
-			names = append([]string{"log_time", "log_stream"}, names...)
-			values = append([]any{ev.at.Format(time.RFC3339Nano), ev.stream}, values...)
+			names, values = records.From(names, values, l.origin(e, ev, named(b, ref))...)
 			if err := sink.Record(e.Name, names, values); err != nil {
 				return err
 			}
@@ -74,7 +95,7 @@ func (l *Logs) exportEvents(
 // tallied when its last event was written. Streams are taken one at a time from the list: the cursor of the list stays
 // before the one that is at hand, so that the next call finds it again.
 func (l *Logs) exportStreams(
-	ctx context.Context, e *entity, g *group, who *people, p *progress, sinks connectors.SinkFor,
+	ctx context.Context, e *entity, g *group, b connectors.Batch, who *people, p *progress, sinks connectors.SinkFor,
 ) ([]connectors.Tally, error) {
 	if p.Stream == "" {
 		return nil, l.findStream(ctx, e, who, p)
@@ -98,9 +119,8 @@ func (l *Logs) exportStreams(
 		}
 		for i := range page {
 			ev := &page[i]
-			err := sink.Record(e.Name, []string{"log_time", "log_stream", "message"},
-				[]any{ev.at.Format(time.RFC3339Nano), ev.stream, ev.message})
-			if err != nil {
+			names, values := records.From([]string{"message"}, []any{ev.message}, l.origin(e, ev, named(b, ref))...)
+			if err := sink.Record(e.Name, names, values); err != nil {
 				return nil, err
 			}
 		}

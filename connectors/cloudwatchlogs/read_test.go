@@ -191,10 +191,10 @@ func TestExport(t *testing.T) {
 	for _, r := range sinks.Records("task-42") {
 		switch r.Entity {
 		case "events":
-			require.Equal(t, "web-1", r.Values["log_stream"])
-			got = append(got, fmt.Sprint(r.Values["log_time"], " ", string(fmt.Appendf(nil, "%s", r.Values["record"]))))
+			require.Equal(t, "web-1", r.Values["from_stream"])
+			got = append(got, fmt.Sprint(r.Values["from_time"], " ", string(fmt.Appendf(nil, "%s", r.Values["record"]))))
 		case "sessions":
-			got = append(got, fmt.Sprint(r.Values["log_stream"], " ", r.Values["message"]))
+			got = append(got, fmt.Sprint(r.Values["from_stream"], " ", r.Values["message"]))
 		}
 	}
 	require.Equal(t, []string{

@@ -23,6 +23,8 @@ type Contents struct {
 	Remove func(t *testing.T, name string) // for good, with every version
 	// Read returns everything that anybody could still read, by name: each version of a content, the newest first.
 	Read func(t *testing.T) map[string][][]byte
+	// Stands are the from_ columns of what is exported from a line of a content as it is now; the first line is 1.
+	Stands func(t *testing.T, name string, line int) map[string]string
 }
 
 // Blobs returns the Load, Dump, Put, Exported, Sabotage and Damage of a flat store of contents, so that a connector's
@@ -34,6 +36,9 @@ func Blobs(c Contents) Backend {
 		Load: s.load, Dump: s.dump, Put: s.put, Damage: s.damage, Flat: true, Interruptions: 30, Graphs: 25,
 		Exported: func(r Record) Row { return s.row(s.data.Table(r.Entity), r.Values) },
 		Sabotage: map[string]func(*testing.T, string, Row){},
+	}
+	if c.Stands != nil {
+		b.Stands = s.stands
 	}
 	for _, ending := range []string{".jsonl", ".jsonl.gz", ".jsonl.zst"} {
 		b.Sabotage["another "+ending] = func(t *testing.T, table string, r Row) {
@@ -227,6 +232,24 @@ func (s *blobs) decode(t *testing.T, name string, table *Table, content []byte) 
 		out = append(out, row)
 	}
 	return out
+}
+
+// stands finds the row with the same key in the newest versions.
+func (s *blobs) stands(t *testing.T, table string, r Row) map[string]string {
+	t.Helper()
+	at := s.data.Table(table)
+	for name, versions := range s.Read(t) {
+		if !strings.HasPrefix(name, table+"/") {
+			continue
+		}
+		for i, have := range s.decode(t, name, at, versions[0]) {
+			if joined(s.canonicalRow(at, have), at.PrimaryKey) == joined(s.canonicalRow(at, r), at.PrimaryKey) {
+				return s.Stands(t, name, i+1)
+			}
+		}
+	}
+	require.Fail(t, "a row that is not there was exported", table)
+	return nil
 }
 
 // put replaces by writing without the row whatever holds one with the same key, and adds the row in a content of its own.

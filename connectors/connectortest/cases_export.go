@@ -3,6 +3,7 @@ package connectortest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,28 @@ func testExport(t *testing.T, b Backend) {
 	batch[0].Entities = map[string]bool{"orders": true}
 	for _, r := range w.records(export(t, c, batch[:1]), "a") {
 		require.Equal(t, "orders", r.Entity, "the request covers orders only")
+	}
+}
+
+// testExportSaysWhere: every exported record says where it stands, for whoever gets it and for who answers for it.
+func testExportSaysWhere(t *testing.T, b Backend) {
+	w := setupSample(t, b)
+	c := w.open(t)
+	batch := discover(t, c, connectors.Batch{subject("a", anna), subject("b", bert)})
+	s := export(t, c, batch)
+	for _, one := range batch {
+		raw, rows := s.Records(one.Ref), w.records(s, one.Ref)
+		require.NotEmpty(t, raw)
+		for i, r := range raw {
+			got := map[string]string{}
+			for name, v := range r.Values {
+				if strings.HasPrefix(name, "from_") {
+					got[name] = fmt.Sprint(v)
+				}
+			}
+			table := w.sys.Entity(r.Entity).From()
+			require.Empty(t, cmp.Diff(b.Stands(t, table, rows[i].Values), got), "%s of %s", r.Entity, one.Ref)
+		}
 	}
 }
 

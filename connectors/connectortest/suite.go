@@ -19,8 +19,9 @@
 //  6. Columns are text, integer or JSON. A name with dots, as user.email, is a nested field of a record; NULL may be left out.
 //  7. Dump returns what anybody could still read, in every version and spelling of a place that the store has.
 //  8. Exported turns a record of Export back into the row, where it is not one value a column.
-//  9. Sabotage names other places where a row can come back, and Damage spoils a content; Verify and Erase must notice.
-//  10. What a connector implements decides which cases run: there is nothing to switch off.
+//  9. Stands says where a row is, as an exported record must: every one says in columns called from_ where it came from.
+//  10. Sabotage names other places where a row can come back, and Damage spoils a content; Verify and Erase must notice.
+//  11. What a connector implements decides which cases run: there is nothing to switch off.
 package connectortest
 
 import (
@@ -57,6 +58,9 @@ type Backend struct {
 	LocalTimes bool
 	// Exported turns an exported record into the row that it was loaded from; nil takes its names as columns.
 	Exported func(r Record) Row
+	// Stands returns the from_ columns with which Export must say where a row stands; it is nil for a database, whose
+	// records are named by their keys.
+	Stands func(t *testing.T, table string, r Row) map[string]string
 	// Sabotage puts a row back in a place of the store's own, by that place's name: "noncurrent version", "rotated file".
 	Sabotage map[string]func(t *testing.T, table string, r Row)
 	// Damage adds a content of the table that cannot be read to its end, with the row in it, which Dump leaves out; intact
@@ -80,10 +84,11 @@ const (
 	removal                   // rows can be deleted singly
 	expiry                    // rows cannot be
 	damage                    // contents can be spoiled
+	places                    // rows stand in contents
 )
 
 func (n needs) met(b Backend) bool {
-	has := map[needs]bool{ties: !b.Flat, flat: b.Flat, removal: !b.Expires, expiry: b.Expires, damage: b.Damage != nil}
+	has := map[needs]bool{ties: !b.Flat, flat: b.Flat, removal: !b.Expires, expiry: b.Expires, damage: b.Damage != nil, places: b.Stands != nil}
 	for need, ok := range has {
 		if n&need != 0 && !ok {
 			return false
@@ -141,6 +146,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Cancelled", 0, testCancelled},
 		{"Concurrent", removal, testConcurrent},
 		{"Export", 0, testExport},
+		{"ExportSaysWhere", flat | places, testExportSaysWhere},
 		{"InterruptedExport", 0, testInterruptedExport},
 		{"SinkFails", 0, testSinkFails},
 		{"Saboteur", removal, testSaboteur},

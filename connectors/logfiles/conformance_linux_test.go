@@ -2,6 +2,7 @@ package logfiles_test
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -31,6 +32,9 @@ func TestConformance(t *testing.T) {
 					out[name] = [][]byte{content}
 				}
 				return out
+			},
+			Stands: func(_ *testing.T, name string, line int) map[string]string {
+				return map[string]string{"from_file": name, "from_line": fmt.Sprint(line)}
 			},
 		})
 		b.Open = func(t *testing.T, sys *connectors.System, o connectors.Options, _ int) connectors.Connector {

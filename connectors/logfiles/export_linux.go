@@ -4,16 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"path"
 	"slices"
-	"strings"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/records"
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
-// fileColumn is what an exported record says beside its own fields: the file that it stands in.
-const fileColumn = "file"
+// What an exported record says of where it stands, before its own fields. Paths are below the root, as
+// [records.Glob.Shown] has them.
+const (
+	fromFile = "from_file"
+	fromLine = "from_line" // of the file, uncompressed
+)
 
 // position is what Export resumes from. A file that was begun is read again, and its first records are passed over.
 type position struct {
@@ -149,12 +152,15 @@ func (x *exporter) write(s sight) error {
 	if err != nil {
 		return err
 	}
+	i := slices.IndexFunc(x.batch, func(b connectors.Subject) bool { return b.Ref == s.subject })
+	name := s.e.files.Shown(s.match.name, x.batch[i], x.sys)
 	if s.hit != nil {
 		names, values, err := s.hit.Record(s.subject)
 		if err != nil {
 			return err
 		}
-		return sink.Record(s.e.Name, append(slices.Clip(names), fileColumn), append(slices.Clip(values), x.where(s.match)))
+		names, values = records.From(names, values, records.Origin{Name: fromFile, Value: name}, records.Origin{Name: fromLine, Value: s.hit.Line})
+		return sink.Record(s.e.Name, names, values)
 	}
 	h, err := x.disk.open(s.file)
 	if err != nil {
@@ -165,17 +171,5 @@ func (x *exporter) write(s sight) error {
 	if err != nil {
 		return x.fault(s.match, err)
 	}
-	return sink.File(s.e.Name, x.fileName(s.match), src)
-}
-
-// fileName is a file's path in the package: without the values of its placeholders, which are the subject's.
-func (x *exporter) fileName(m *match) string {
-	name := m.name
-	for i, id := range m.e.files.Identifiers() {
-		name = strings.ReplaceAll(name, m.values[i], id)
-	}
-	if !isPlain(name) || names(name, x.batch) {
-		return "file" + path.Ext(name)
-	}
-	return name
+	return sink.File(s.e.Name, name, src)
 }

@@ -1,7 +1,6 @@
 package logfiles
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 
@@ -25,7 +24,7 @@ func (f *Folder) owners(e *entity, values []string, batch connectors.Batch) []st
 			}
 			kind := f.sys.Identifiers[name]
 			if slices.ContainsFunc(s.Identifiers, func(id dsr.Identifier) bool {
-				return id.Name == name && isValue(kind, id.Value.Reveal(), values[i])
+				return id.Name == name && records.SameValue(kind, id.Value.Reveal(), values[i])
 			}) {
 				refs = append(refs, s.Ref)
 				break
@@ -35,25 +34,13 @@ func (f *Folder) owners(e *entity, values []string, batch connectors.Batch) []st
 	return refs
 }
 
-func isValue(kind dsr.IdentifierKind, value, written string) bool {
-	same := func(written string) bool {
-		n := records.Normalise(kind, written)
-		return n != "" && n == records.Normalise(kind, value)
-	}
-	if same(written) {
-		return true
-	}
-	plain, err := url.PathUnescape(written)
-	return err == nil && plain != written && same(plain)
-}
-
 // reaches reports whether work for a subject may touch a file at all: its Plan has the entity, and the path is not of
 // another tenant.
 func (f *Folder) reaches(e *entity, values []string, s connectors.Subject) bool {
 	if s.Entities != nil && !s.Entities[e.Name] {
 		return false
 	}
-	return e.tenant < 0 || isValue(f.sys.Identifiers[f.sys.TenantName], s.Tenant, values[e.tenant])
+	return e.tenant < 0 || records.SameValue(f.sys.Identifiers[f.sys.TenantName], s.Tenant, values[e.tenant])
 }
 
 // part is what of a batch may be in a file, as the file's tenant has it.
@@ -65,26 +52,13 @@ func (f *Folder) part(e *entity, values []string, batch connectors.Batch) connec
 }
 
 // where names a file in an error or a finding, which ends up in a log and on a page. A path may hold personal data: it
-// is given only where the pattern has no placeholder, no identifier of the batch stands in it, and it has neither an @
-// nor a run of digits longer than a date. Any other file is named by its inode, by which find(1) finds it.
+// is given only where the pattern has no placeholder, no identifier of the batch stands in it, and it has no @, no %
+// and no number longer than a date. Any other file is named by its inode, by which find(1) finds it.
 func (e *entity) where(name string, inode string, batch connectors.Batch) string {
-	if len(e.files.Identifiers()) == 0 && isPlain(name) && !names(name, batch) {
+	if len(e.files.Identifiers()) == 0 && !records.MayName(name) && !names(name, batch) {
 		return name
 	}
 	return e.files.String() + " with inode " + inode
-}
-
-func isPlain(name string) bool {
-	run := 0
-	for _, c := range name {
-		if run++; c < '0' || c > '9' {
-			run = 0
-		}
-		if c == '@' || c == '%' || run > 8 {
-			return false
-		}
-	}
-	return true
 }
 
 func names(name string, batch connectors.Batch) bool {

@@ -15,6 +15,7 @@ type Hit struct {
 	Subjects []string   // Refs whose record it is, or who are mentioned; nil in a Sweep
 	Method   dsr.Method // Delete, Mask, Keep, Redact; Held where a hold stops it
 	Offset   int64      // of its first byte, uncompressed
+	Line     int64      // on which it begins, uncompressed; the first is 1
 	// Residue names the fields that still hold what the Plan removes, sorted; empty for a kept record whose masks hold.
 	Residue []string
 	Time    time.Time // by the Entity's time field; zero when it has none

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type block struct {
 	out    []byte // as it is to be written
 	hits   []*Hit
 	totals Totals
+	lines  int64 // line feeds in data; counted where there are hits to be given
 	err    error
 }
 
@@ -136,6 +138,7 @@ func (f *Finder) pass(ctx context.Context, name string, r io.Reader, w io.Writer
 func (f *Finder) collect(ctx context.Context, c *cutter, in *stream, order <-chan *block, w io.Writer, fn func(*Hit) error) (Totals, error) {
 	var t Totals
 	var viewer *worker
+	var lines int64 // before the block
 	wrote := false
 	for {
 		var b *block
@@ -164,6 +167,7 @@ func (f *Finder) collect(ctx context.Context, c *cutter, in *stream, order <-cha
 		}
 		for _, h := range b.hits {
 			h.worker = viewer // the one that found it works on other blocks
+			h.Line += lines
 			if err := fn(h); err != nil {
 				return t, err
 			}
@@ -175,6 +179,7 @@ func (f *Finder) collect(ctx context.Context, c *cutter, in *stream, order <-cha
 			}
 		}
 		t.add(b.totals)
+		lines += b.lines
 		for _, buf := range [][]byte{b.data, b.raw, b.out} {
 			c.spare.put(buf)
 		}
@@ -306,6 +311,12 @@ func (m *matching) records(b *block) ([]byte, error) {
 	var out []byte
 	kept := 0 // what lies before is in out, or is not to be written
 	b.totals.Bytes = int64(len(b.data))
+	counted := 0 // up to where lines are
+	feeds := func(to int) int64 {
+		b.lines += int64(bytes.Count(b.data[counted:to], []byte{'\n'}))
+		counted = to
+		return b.lines
+	}
 	for at, n := b.preamble, 0; at < len(b.data); at += n {
 		n = m.l.format.next(b.data[at:])
 		a, err := m.record(b, b.data[at:at+n])
@@ -313,7 +324,7 @@ func (m *matching) records(b *block) ([]byte, error) {
 			return nil, damaged(b.offset+int64(at), err)
 		}
 		for _, h := range a.hits {
-			h.Offset = b.offset + int64(at)
+			h.Offset, h.Line = b.offset+int64(at), feeds(at)+1
 			b.hits = append(b.hits, h)
 		}
 		for _, y := range a.tallies {
@@ -329,6 +340,9 @@ func (m *matching) records(b *block) ([]byte, error) {
 			}
 			kept = at + n
 		}
+	}
+	if m.hits {
+		feeds(len(b.data))
 	}
 	if !b.totals.Changed {
 		return b.data, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/records"
 )
 
 // Describe lists the mapped entities with their declared fields, and what else lies at the top of the bucket: "name/"
@@ -58,7 +59,7 @@ func (b *Bucket) covers(prefix string) bool {
 
 // shown is a prefix as a finding may name it: one that looks like a value stands as *.
 func shown(prefix string) string {
-	if strings.Contains(prefix, "@") || longestRun(prefix) > 4 {
+	if strings.Contains(prefix, "@") || records.LongestNumber(prefix) > 4 {
 		return "*/"
 	}
 	return prefix

@@ -25,9 +25,16 @@ type position struct {
 // exportPage is how many records are written between two saves.
 const exportPage = 1000
 
+// What an exported record says of where it stands, before its own fields. Keys are given as [records.Glob.Shown] has them.
+const (
+	fromObject  = "from_object"
+	fromVersion = "from_version" // its id; the ETag in a bucket without versions
+	fromLine    = "from_line"    // of the object, uncompressed
+)
+
 // Export writes every object and record of each subject; see [connectors.Exporter]. An object is a file under its key,
-// an earlier version one under versions/ID/ and its key. Of records that several versions of an object hold alike one
-// is written.
+// an earlier version one under versions/ID/ and its key. Of records that several versions of an object hold alike the
+// newest is written.
 func (b *Bucket) Export(ctx context.Context, j connectors.Job, sinks connectors.SinkFor) error {
 	if err := b.tenants(j.Batch); err != nil {
 		return err
@@ -132,7 +139,7 @@ func (x *exporting) object(ctx context.Context, p *pass, o object, key []string)
 		}
 		for _, i := range p.e.owners(p.people, key, props) {
 			owned = true
-			if err := x.file(ctx, p, o.Key, v, p.people.batch[i].Ref); err != nil {
+			if err := x.file(ctx, p, o.Key, v, p.people.batch[i]); err != nil {
 				return err
 			}
 		}
@@ -144,14 +151,14 @@ func (x *exporting) object(ctx context.Context, p *pass, o object, key []string)
 }
 
 // file writes one version as a file of the subject's.
-func (x *exporting) file(ctx context.Context, p *pass, key string, v version, ref string) error {
-	sink, err := x.sink(ref)
+func (x *exporting) file(ctx context.Context, p *pass, key string, v version, s connectors.Subject) error {
+	sink, err := x.sink(s.Ref)
 	if err != nil {
 		return err
 	}
-	name := key
+	name := p.e.pattern.Shown(key, s, x.b.sys)
 	if !v.Latest {
-		name = "versions/" + v.ID + "/" + key
+		name = "versions/" + v.ID + "/" + name
 	}
 	deep, err := x.b.archived(ctx, key, v)
 	if err != nil {
@@ -176,7 +183,7 @@ func (x *exporting) file(ctx context.Context, p *pass, key string, v version, re
 	case err != nil:
 		return err
 	}
-	x.done = tallied(x.done, connectors.Tally{Subject: ref, Entity: p.e.Name, Method: dsr.Export, Rows: 1})
+	x.done = tallied(x.done, connectors.Tally{Subject: s.Ref, Entity: p.e.Name, Method: dsr.Export, Rows: 1})
 	x.since += fileWeight
 	return nil
 }
@@ -215,7 +222,7 @@ func (x *exporting) records(ctx context.Context, p *pass, o object) error {
 			_, err := p.finder.Scan(ctx, name, r, func(h *records.Hit) error {
 				n++
 				again := skip < 0 || n <= skip
-				if err := x.record(ctx, p.e, h, seen, several, again); err != nil || again {
+				if err := x.record(ctx, p, o.Key, v, h, seen, several, again); err != nil || again {
 					return err
 				}
 				skip = n
@@ -255,7 +262,9 @@ func (x *exporting) withhold(p *pass) error {
 }
 
 // record writes one hit to the sinks of its subjects; again is one that is written already and only remembered.
-func (x *exporting) record(ctx context.Context, e *entity, h *records.Hit, seen map[[sha256.Size]byte]bool, several, again bool) error {
+func (x *exporting) record(
+	ctx context.Context, p *pass, key string, v version, h *records.Hit, seen map[[sha256.Size]byte]bool, several, again bool,
+) error {
 	for _, ref := range h.Subjects {
 		names, values, err := h.Record(ref)
 		if err != nil {
@@ -275,10 +284,14 @@ func (x *exporting) record(ctx context.Context, e *entity, h *records.Hit, seen 
 		if err != nil {
 			return err
 		}
-		if err := sink.Record(e.Name, slices.Clone(names), slices.Clone(values)); err != nil {
+		i := slices.IndexFunc(p.people.batch, func(s connectors.Subject) bool { return s.Ref == ref })
+		names, values = records.From(names, values,
+			records.Origin{Name: fromObject, Value: p.e.pattern.Shown(key, p.people.batch[i], x.b.sys)},
+			records.Origin{Name: fromVersion, Value: v.locator()}, records.Origin{Name: fromLine, Value: h.Line})
+		if err := sink.Record(p.e.Name, names, values); err != nil {
 			return err
 		}
-		x.done = tallied(x.done, connectors.Tally{Subject: ref, Entity: e.Name, Method: dsr.Export, Rows: 1})
+		x.done = tallied(x.done, connectors.Tally{Subject: ref, Entity: p.e.Name, Method: dsr.Export, Rows: 1})
 		x.since++
 	}
 	return ctx.Err()

@@ -25,6 +25,14 @@ func (v version) id() *string {
 	return &v.ID
 }
 
+// locator is what tells a version from every other to who may list the bucket.
+func (v version) locator() string {
+	if v.ID == "" || v.ID == "null" {
+		return strings.Trim(v.ETag, `"`)
+	}
+	return v.ID
+}
+
 func (b *Bucket) head(ctx context.Context, key string, v version) (*s3.HeadObjectOutput, error) {
 	return b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key, VersionId: v.id(), ChecksumMode: types.ChecksumModeEnabled})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -170,6 +171,15 @@ func (s *store) backend() connectortest.Backend {
 				}
 			}
 			return out
+		},
+		Stands: func(t *testing.T, name string, line int) map[string]string {
+			h, err := s.Client.HeadObject(context.Background(), &awss3.HeadObjectInput{Bucket: &s.Name, Key: &name})
+			require.NoError(t, err)
+			version := strings.Trim(*h.ETag, `"`)
+			if s.versioned {
+				version = *h.VersionId
+			}
+			return map[string]string{"from_object": name, "from_version": version, "from_line": fmt.Sprint(line)}
 		},
 	}
 	b := connectortest.Blobs(c)

@@ -6,15 +6,16 @@ import (
 	"strings"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/records"
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
 // where names an object in an error, which ends up in a log and on a page. A key may hold personal data: it is given
-// only where the pattern has no placeholder, no identifier of the batch stands in it, and it has neither an @ nor a run
-// of digits longer than a date's eight. Any other object is named by its version id or its ETag, by which whoever may
+// only where the pattern has no placeholder, no identifier of the batch stands in it, and it has no @, no % and no
+// number longer than a date. Any other object is named by its version id or its ETag, by which whoever may
 // list the bucket finds it.
 func (e *entity) where(key string, v version, b connectors.Batch) string {
-	if len(e.pattern.placeholders) == 0 && !strings.Contains(key, "@") && longestRun(key) <= 8 && !names(key, b) {
+	if len(e.pattern.placeholders) == 0 && !records.MayName(key) && !names(key, b) {
 		if v.id() != nil {
 			return fmt.Sprintf("%s (version %s)", key, v.ID)
 		}
@@ -24,17 +25,6 @@ func (e *entity) where(key string, v version, b connectors.Batch) string {
 		return "the object with version " + v.ID
 	}
 	return "the object with ETag " + strings.Trim(v.ETag, `"`)
-}
-
-func longestRun(s string) int {
-	most, run := 0, 0
-	for _, c := range s {
-		if run++; c < '0' || c > '9' {
-			run = 0
-		}
-		most = max(most, run)
-	}
-	return most
 }
 
 func names(key string, b connectors.Batch) bool {

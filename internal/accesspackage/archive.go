@@ -26,6 +26,8 @@ type fileEntry struct {
 	Size    int64  `json:"size"` // bytes
 	SHA256  string `json:"sha256"`
 	Records int64  `json:"records,omitempty"`
+	// From is what the System calls a file: its path there, which Path had to change where file systems do not take it.
+	From string `json:"from,omitempty"`
 }
 
 // manifest lists every file of a package but itself.

@@ -279,6 +279,7 @@ func (a *assembly) files(z *archive, st *staged, e *stagedEntity, s *section) er
 		if err != nil {
 			return err
 		}
+		z.files[len(z.files)-1].From = string(name)
 		if len(s.Files) < previewRecords {
 			s.Files = append(s.Files, entry)
 		}
