@@ -1,11 +1,13 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -80,6 +82,13 @@ const (
 	// FindUnmaskedField: a row stays after an erasure and one of its personal fields is not masked.
 	FindUnmaskedField = "unmasked-field"
 
+	// FindUnindexedStart: no index serves a deletion rule's starting point, so that a sweep reads the table again and again.
+	FindUnindexedStart = "unindexed-start"
+	// FindNullStart: a deletion rule's starting point may be NULL and the rule does not say what that means.
+	FindNullStart = "null-start"
+	// FindStartType: a deletion rule starts at a column that cannot be compared with a day.
+	FindStartType = "start-type-mismatch"
+
 	// FindPrivilege: Lethe's database user lacks a privilege that an entity's method needs.
 	FindPrivilege = "missing-privilege"
 	// FindRowSecurity: row security hides rows from Lethe's database user.
@@ -97,6 +106,7 @@ type checker struct {
 	byName   map[string]*checked
 	byTable  map[string]*checked
 	owned    map[*checked]bool // entities that an owner's path connects with a subject
+	rule     string            // the deletion rule that findings are about; empty when they are about everything
 }
 
 // checked is one entity of the map and its table, nil when there is none.
@@ -107,7 +117,7 @@ type checked struct {
 }
 
 func (k *checker) add(code string, severity connectors.Severity, entity, field, message, hint string) {
-	f := connectors.Finding{Code: code, Severity: severity, Entity: entity, Field: field, Message: message, Hint: hint}
+	f := connectors.Finding{Code: code, Severity: severity, Entity: entity, Field: field, Rule: k.rule, Message: message, Hint: hint}
 	if !slices.Contains(k.found, f) {
 		k.found = append(k.found, f)
 	}
@@ -134,20 +144,21 @@ func (d *DB) Check(ctx context.Context) ([]connectors.Finding, error) {
 	k.checkColumns()
 	k.checkReferences()
 	k.checkUnmapped()
+	k.checkIgnored()
 	k.checkOwnership()
 	k.checkKept()
 	k.checkCycles()
 	k.checkMasks(ctx)
-	for _, check := range []func(context.Context) error{k.checkDiscriminators, k.checkServer, k.checkPrivileges, k.checkPace} {
+	for _, check := range []func(context.Context) error{
+		k.checkDiscriminators, k.checkRules, k.checkServer, k.checkPrivileges, k.checkPace,
+	} {
 		if err := check(ctx); err != nil {
 			return nil, classify(d.dialect, err)
 		}
 	}
-	if _, err := newModel(d, c); err != nil && !k.failed() {
-		k.fail(FindUnusableMap, "", "", err.Error(), hintOf(err))
-	}
+	k.checkUsable()
 	slices.SortStableFunc(k.found, func(a, b connectors.Finding) int {
-		return strings.Compare(a.Entity+"\x00"+a.Field+"\x00"+a.Code, b.Entity+"\x00"+b.Field+"\x00"+b.Code)
+		return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Rule, b.Rule))
 	})
 	return k.found, nil
 }
@@ -166,8 +177,31 @@ func newChecker(d *DB, c *catalogue) *checker {
 	return k
 }
 
+// failed reports an Error that stops everything or, where a rule is being looked at, that rule.
 func (k *checker) failed() bool {
-	return slices.ContainsFunc(k.found, func(f connectors.Finding) bool { return f.Severity == connectors.Error })
+	return slices.ContainsFunc(k.found, func(f connectors.Finding) bool {
+		return f.Severity == connectors.Error && (f.Rule == "" || f.Rule == k.rule)
+	})
+}
+
+// checkUsable builds what the verbs work with. What they would refuse and nothing else found is a finding too.
+func (k *checker) checkUsable() {
+	m, err := newModel(k.d, k.c)
+	if err != nil {
+		if !k.failed() {
+			k.fail(FindUnusableMap, "", "", err.Error(), hintOf(err))
+		}
+		return
+	}
+	k.eachRule(func(e *checked, r *connectors.Rule, after []*connectors.Rule) {
+		cut := connectors.Cut{Before: k.d.now(), Zone: time.UTC}
+		for _, a := range after {
+			cut.After = append(cut.After, connectors.Bound{Rule: *a, Before: cut.Before})
+		}
+		if _, err := m.newSweepRule(e.Name, *r, cut, connectors.Holds{}); err != nil && !k.failed() {
+			k.fail(FindUnusableMap, e.Name, "", err.Error(), hintOf(err))
+		}
+	})
 }
 
 // unreachable turns a failure to connect into a finding.

@@ -322,10 +322,13 @@ func mapOf(t *testing.T, s *connectors.System) []byte {
 		identifiers[name] = map[string]any{"kind": string(kind)}
 	}
 	m := map[string]any{
-		"version":          1,
-		"controller":       map[string]any{"name": "Example AB", "country": "SE", "time_zone": "Europe/Stockholm"},
-		"identifiers":      identifiers,
-		"deletion_classes": map[string]any{"accounting": map[string]any{"period": "P7Y", "from": "end_of_calendar_year_of_fiscal_year"}},
+		"version":     1,
+		"controller":  map[string]any{"name": "Example AB", "country": "SE", "time_zone": "Europe/Stockholm"},
+		"identifiers": identifiers,
+		"deletion_classes": map[string]any{
+			"accounting": map[string]any{"period": "P7Y", "from": "end_of_calendar_year_of_fiscal_year"},
+			"short":      map[string]any{"period": "P30D", "from": "collection"},
+		},
 		"systems": map[string]any{s.Name: map[string]any{
 			"connector": s.Connector, "dsn": "${SHOP}", "ignore": s.Ignored, "entities": entities,
 		}},
@@ -366,6 +369,7 @@ func entityMap(e *connectors.Entity) map[string]any {
 	set("accessed_by", ownersMap(e.AccessedBy), len(e.AccessedBy) > 0)
 	set("mask", masksMap(e.Masks), len(e.Masks) > 0)
 	set("anchor", masksMap(e.Anchor), len(e.Anchor) > 0)
+	set("retention", rulesMap(e.Rules), len(e.Rules) > 0)
 	changes := map[string]any{}
 	for column, masks := range e.OnOwnerErased {
 		changes[column] = masksMap(masks)
@@ -408,6 +412,8 @@ func masksMap(masks map[string]mask.Spec) map[string]any {
 			m[field] = nil
 		case mask.Constant:
 			m[field] = s.Value
+		case mask.Generalise:
+			m[field] = map[string]any{"generalise": s.Step}
 		default:
 			m[field] = string(s.Kind)
 		}

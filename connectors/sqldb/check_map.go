@@ -193,29 +193,11 @@ func (k *checker) checkIdentifier(e *checked, c *connectors.Column, f connectors
 			"Correct the field's identifier, or the identifier's kind.")
 		return
 	}
-	if k.indexed(e, []string{c.Name}) || slices.Contains(anyKind, c.Class) ||
+	if k.indexed(e.table, []string{c.Name}) || slices.Contains(anyKind, c.Class) ||
 		slices.ContainsFunc(e.facts.expressions, func(x string) bool { return slices.Contains(identifiersIn(x), c.Name) }) {
 		return
 	}
 	k.warn(FindUnindexedIdentifier, e.Name, c.Name, "every search for this identifier reads the whole table", k.createIndex(e, []string{c.Name}))
-}
-
-// indexed reports whether an index starts with one of the columns.
-func (k *checker) indexed(e *checked, columns []string) bool {
-	return slices.ContainsFunc(e.table.Indexes, func(i []string) bool { return slices.Contains(columns, i[0]) })
-}
-
-func (k *checker) createIndex(e *checked, columns []string) string {
-	quoted := make([]string, len(columns))
-	for i, c := range columns {
-		quoted[i] = k.d.dialect.quote(c)
-	}
-	name := k.d.dialect.quote(strings.Join(append([]string{"lethe", e.facts.table}, columns...), "_"))
-	create := "CREATE INDEX "
-	if k.d.dialect.name == postgres {
-		create = "CREATE INDEX CONCURRENTLY "
-	}
-	return fmt.Sprintf("%s%s ON %s (%s)", create, name, k.quoted(e.facts), strings.Join(quoted, ", "))
 }
 
 // quoted writes a table's name as SQL.
@@ -241,11 +223,11 @@ func (k *checker) checkReferences() {
 			if to == nil || e.declares(to.Name, r.Columns) {
 				continue
 			}
-			message := fmt.Sprintf("the column refers to %s, which the map does not say", to.Name)
-			if k.deletes(to) {
-				k.fail(FindUndeclaredReference, e.Name, strings.Join(r.Columns, ", "), message,
+			k.eachDeleter(to, func() {
+				k.fail(FindUndeclaredReference, e.Name, strings.Join(r.Columns, ", "),
+					fmt.Sprintf("the column refers to %s, which the map does not say", to.Name),
 					"Declare it under owned_by or accessed_by: rows that it points at cannot be deleted otherwise.")
-			}
+			})
 		}
 	}
 }
@@ -307,11 +289,7 @@ func (k *checker) checkReference(e *checked, o connectors.Owner) {
 			}
 		}
 	}
-	columns := o.Columns
-	if o.When != nil {
-		columns = append(slices.Clone(columns), o.When.Column)
-	}
-	if !k.indexed(e, columns) {
+	if !k.indexedReference(e.table, &o) {
 		k.fail(FindUnindexedReference, e.Name, field, "no index serves this reference: every erasure reads the whole table",
 			k.createIndex(e, o.Columns))
 	}
@@ -343,147 +321,6 @@ func deleted(e *connectors.Entity) bool {
 
 // deletes reports whether rows of the entity are ever deleted: an entity that is only accessed is not.
 func (k *checker) deletes(e *checked) bool { return deleted(e.Entity) && k.owned[e] }
-
-// checkUnmapped reports tables that the map leaves out though they belong to a person's data: they refer to an entity,
-// directly or through each other, or their columns look personal.
-func (k *checker) checkUnmapped() {
-	covered := func(t *connectors.EntitySchema) bool {
-		for name := t.Name; name != ""; name = k.c.facts[name].parent {
-			if k.byTable[name] != nil {
-				return true
-			}
-			if _, ok := k.d.System.Ignored[name]; ok {
-				return true
-			}
-			f := k.c.facts[name]
-			if _, ok := k.d.System.Ignored[f.schema+"."+f.table]; ok {
-				return true
-			}
-			if f.parent == name || k.c.facts[f.parent] == nil {
-				break
-			}
-		}
-		return false
-	}
-	via := make(map[string]string) // unmapped table -> why it is reachable
-	for changed := true; changed; {
-		changed = false
-		for i := range k.c.schema.Entities {
-			t := &k.c.schema.Entities[i]
-			if covered(t) || via[t.Name] != "" || t.View {
-				continue
-			}
-			for _, r := range t.References {
-				if to := k.byTable[r.Entity]; to != nil {
-					via[t.Name] = fmt.Sprintf("%s refers to %s", strings.Join(r.Columns, ", "), to.Name)
-				} else if via[r.Entity] != "" && r.Entity != t.Name {
-					via[t.Name] = fmt.Sprintf("%s refers to %s, which is not mapped either", strings.Join(r.Columns, ", "), r.Entity)
-				}
-			}
-			changed = changed || via[t.Name] != ""
-		}
-	}
-	for i := range k.c.schema.Entities {
-		t := &k.c.schema.Entities[i]
-		facts := k.c.facts[t.Name]
-		if facts.stored && !covered(t) {
-			k.fail(FindMaterializedView, t.Name, "", "a materialized view keeps a copy of rows until it is refreshed",
-				"Refresh it after each erasure, and list it under ignore with that reason.")
-		}
-		if t.View {
-			continue
-		}
-		if covered(t) {
-			k.checkIgnoredReferences(t)
-			continue
-		}
-		if t.Partition && k.c.entity(facts.parent) != nil {
-			continue // its parent is reported
-		}
-		reasons := k.personalColumns(t)
-		if via[t.Name] != "" {
-			reasons = append([]string{via[t.Name]}, reasons...)
-		}
-		if len(reasons) > 0 {
-			k.fail(FindUnmappedTable, t.Name, "", "the map leaves out this table: "+strings.Join(reasons, "; "),
-				fmt.Sprintf("Add it to entities, or under ignore with a reason: ignore: {%s: \"...\"}.", t.Name))
-		}
-	}
-}
-
-// personalColumns explains which columns make an unmapped table look personal.
-func (k *checker) personalColumns(t *connectors.EntitySchema) []string {
-	var strong, weak []string
-	var reference string
-	for _, c := range t.Columns {
-		g, ok := connectors.GuessPersonal(c)
-		switch {
-		case ok && !g.Weak && g.Category != "user.unique_id":
-			strong = append(strong, c.Name)
-		case k.namesEntity(c.Name):
-			reference = c.Name
-		case ok && !g.Weak:
-			strong = append(strong, c.Name)
-		case ok && (g.Category == "user.name" || strings.HasPrefix(g.Category, "user.contact")) && g.Word != "title":
-			weak = append(weak, c.Name)
-		}
-	}
-	var out []string
-	if columns := slices.Concat(strong, weak); len(columns) > 0 {
-		out = append(out, list(columns)+" look personal")
-	}
-	if reference != "" {
-		out = append(out, reference+" looks like a reference to a person")
-	}
-	return out
-}
-
-// namesEntity reports whether a column is called like an identifier of the map or like a key of a subject entity.
-func (k *checker) namesEntity(column string) bool {
-	name := strings.Join(connectors.Words(column), "")
-	for id := range k.d.System.Identifiers {
-		if name == strings.Join(connectors.Words(id), "") {
-			return true
-		}
-	}
-	for _, e := range k.entities {
-		if !e.Subject {
-			continue
-		}
-		entity := strings.Join(connectors.Words(e.Name), "")
-		for _, singular := range []string{entity, strings.TrimSuffix(entity, "s")} {
-			if name == singular+"id" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// checkIgnoredReferences reports foreign keys of an ignored table that stand in the way of a deletion.
-func (k *checker) checkIgnoredReferences(t *connectors.EntitySchema) {
-	if k.byTable[t.Name] != nil || t.Partition {
-		return
-	}
-	for _, r := range t.References {
-		to := k.byTable[r.Entity]
-		if to == nil || !k.deletes(to) {
-			continue
-		}
-		field := strings.Join(r.Columns, ", ")
-		switch r.OnDelete {
-		case "cascade":
-			k.warn(FindUndeclaredReference, t.Name, field,
-				fmt.Sprintf("the map ignores this table, and the database deletes its rows with those of %s without counting them", to.Name),
-				"Map the table if its rows should be counted.")
-		case "set null", "set default":
-		default:
-			k.fail(FindUndeclaredReference, t.Name, field,
-				fmt.Sprintf("the map ignores this table, and its foreign key keeps rows of %s from being deleted", to.Name),
-				"Map the table, or let the foreign key set NULL on deletion.")
-		}
-	}
-}
 
 // checkDiscriminators reports polymorphic references with types that the map does not list. It names no type, since
 // these are values.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // checkServer reports a server that is a replica or that writes values into its log.
@@ -133,12 +136,14 @@ func (k *checker) checkWritable(ctx context.Context) error {
 type need struct {
 	table    *tableFacts
 	entity   string
+	rule     string // the deletion rule that needs it beside what requests need
 	delete   bool
 	updates  []string // columns
 	anything bool     // UPDATE on some column, so that rows can be locked
 }
 
-// needs lists what the map's entities need, in the order of the map. A table that two entities share is listed twice.
+// needs lists what the map's entities need, in the order of the map, each followed by what its deletion rules need beside
+// that. A table that two entities share is listed twice.
 func (k *checker) needs() []need {
 	breaks := make(map[string][]string)
 	leaf := make(map[string]bool)
@@ -193,7 +198,37 @@ func (k *checker) needs() []need {
 		}
 		slices.Sort(n.updates)
 		n.anything = !leaf[e.Name] && len(n.updates) == 0 && k.d.dialect.name == postgres
-		out = append(out, n)
+		out = append(append(out, n), k.needsOfRules(e, n, breaks[e.Name])...)
+	}
+	return out
+}
+
+// needsOfRules lists what the entity's rules need beside what requests need.
+func (k *checker) needsOfRules(e *checked, base need, breaks []string) []need {
+	var out []need
+	for i := range e.Rules {
+		r := &e.Rules[i]
+		n := need{table: e.facts, entity: e.Name, rule: r.Name}
+		var columns []string
+		switch r.Action {
+		case retention.Delete:
+			if n.delete = !base.delete; n.delete {
+				columns = breaks
+			}
+		case retention.Pseudonymise:
+			columns = slices.Sorted(maps.Keys(r.Masks))
+		default:
+			continue
+		}
+		for _, name := range columns {
+			if c := columnOf(e.table, name); c != nil && !c.Generated && !slices.Contains(base.updates, name) {
+				n.updates = append(n.updates, name)
+			}
+		}
+		n.anything = !base.anything && len(base.updates)+len(n.updates) == 0 && k.d.dialect.name == postgres
+		if n.delete || n.anything || len(n.updates) > 0 {
+			out = append(out, n)
+		}
 	}
 	return out
 }
@@ -211,7 +246,8 @@ func (k *checker) checkPrivileges(ctx context.Context) error {
 
 func (k *checker) checkPostgresPrivileges(ctx context.Context) error {
 	for _, n := range k.needs() {
-		if n.table.rowSecurity {
+		k.rule = n.rule
+		if n.table.rowSecurity && n.rule == "" {
 			k.fail(FindRowSecurity, n.entity, "", "row security applies to Lethe's user and may hide rows",
 				"Give the user BYPASSRLS, or a policy that shows it every row.")
 		}
@@ -232,10 +268,10 @@ FROM pg_class c WHERE c.oid = $1`,
 		if err != nil {
 			return err
 		}
-		if !usage {
+		if !usage && n.rule == "" {
 			k.lacks(n.entity, "", "USAGE on the schema "+n.table.schema)
 		}
-		if !read {
+		if !read && n.rule == "" {
 			k.lacks(n.entity, "", "SELECT")
 		}
 		if n.delete && !remove {
@@ -248,6 +284,7 @@ FROM pg_class c WHERE c.oid = $1`,
 			k.lacks(n.entity, "", "UPDATE of any column, which locking a row takes")
 		}
 	}
+	k.rule = ""
 	return nil
 }
 
@@ -256,8 +293,32 @@ func (k *checker) lacks(entity, column, what string) {
 }
 
 func (k *checker) checkMariaDBPrivileges(ctx context.Context) error {
+	has, err := k.mariaDBPrivileges(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range k.needs() {
+		k.rule = n.rule
+		if n.rule == "" && !has(n.table, "SELECT", "") {
+			k.lacks(n.entity, "", "SELECT")
+		}
+		if n.delete && !has(n.table, "DELETE", "") {
+			k.lacks(n.entity, "", "DELETE")
+		}
+		for _, c := range n.updates {
+			if !has(n.table, "UPDATE", c) {
+				k.lacks(n.entity, c, "UPDATE of the column")
+			}
+		}
+	}
+	k.rule = ""
+	return nil
+}
+
+// mariaDBPrivileges reads what the user was given: whether that is a privilege on a table or, with a column, on that.
+func (k *checker) mariaDBPrivileges(ctx context.Context) (has func(t *tableFacts, privilege, column string) bool, err error) {
 	var grants []grant
-	err := each(ctx, k.d.SQL, "SHOW GRANTS", nil, func(rows *sql.Rows) error {
+	err = each(ctx, k.d.SQL, "SHOW GRANTS", nil, func(rows *sql.Rows) error {
 		var line string
 		if err := rows.Scan(&line); err != nil {
 			return err
@@ -267,26 +328,9 @@ func (k *checker) checkMariaDBPrivileges(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	has := func(n need, privilege, column string) bool {
-		return slices.ContainsFunc(grants, func(g grant) bool { return g.covers(n.table.schema, n.table.table, privilege, column) })
-	}
-	for _, n := range k.needs() {
-		if !has(n, "SELECT", "") {
-			k.lacks(n.entity, "", "SELECT")
-		}
-		if n.delete && !has(n, "DELETE", "") {
-			k.lacks(n.entity, "", "DELETE")
-		}
-		for _, c := range n.updates {
-			if !has(n, "UPDATE", c) {
-				k.lacks(n.entity, c, "UPDATE of the column")
-			}
-		}
-	}
-	return nil
+	return func(t *tableFacts, privilege, column string) bool {
+		return slices.ContainsFunc(grants, func(g grant) bool { return g.covers(t.schema, t.table, privilege, column) })
+	}, err
 }
 
 // grant is one line of SHOW GRANTS.

@@ -116,7 +116,8 @@ func TestCleanMapYieldsNoFinding(t *testing.T) {
 // field returns a pointer into the system's entity, so that a case can change it.
 func entityOf(s *connectors.System, name string) *connectors.Entity { return s.Entity(name) }
 
-var defects = []struct {
+// defect is one way in which a map and a database do not fit, and the finding that says so.
+type defect struct {
 	code   string
 	on     string // backends; empty is all
 	entity string
@@ -126,7 +127,10 @@ var defects = []struct {
 	edit   func(s *connectors.System)
 	rows   string // of the subject of cleanRows, in the tables that sql makes
 	bites  string // the reason of needs_attention when a warning comes true with those rows; empty when it cannot
-}{
+	rule   string // that the finding is about
+}
+
+var defects = []defect{
 	{code: FindUnknownTable, entity: "orders", edit: func(s *connectors.System) { entityOf(s, "orders").Source = "order" }},
 	{code: FindUnknownColumn, entity: "orders", field: "notes", edit: func(s *connectors.System) {
 		entityOf(s, "orders").Fields[0].Name = "notes"
@@ -417,15 +421,21 @@ func TestDefectsAreReported(t *testing.T) {
 					d.edit(s)
 				}
 				found := check(t, backend, s, cleanSchema, d.sql)
-				severity := connectors.Error
-				if d.warn {
-					severity = connectors.Warning
-				}
-				require.True(t, slices.ContainsFunc(found, func(f connectors.Finding) bool {
-					return f.Code == d.code && f.Entity == d.entity && f.Field == d.field && f.Severity == severity &&
-						f.Message != "" && f.Hint != ""
-				}), "%+v", found)
+				d.requireIn(t, found)
 			})
 		}
 	}
+}
+
+// requireIn looks for the finding that the defect yields.
+func (d *defect) requireIn(t *testing.T, found []connectors.Finding) {
+	t.Helper()
+	severity := connectors.Error
+	if d.warn {
+		severity = connectors.Warning
+	}
+	require.True(t, slices.ContainsFunc(found, func(f connectors.Finding) bool {
+		return f.Code == d.code && f.Entity == d.entity && f.Field == d.field && f.Rule == d.rule && f.Severity == severity &&
+			f.Message != "" && f.Hint != ""
+	}), "%+v", found)
 }

@@ -32,10 +32,18 @@ type tableFacts struct {
 	// looseUnique are unique indexes that hold only for some rows or on expressions: columns named in them.
 	looseUnique [][]string
 	expressions []string // indexed expressions, as the database prints them: "lower(email)"
-	engine      string   // MariaDB's storage engine
-	parent      string   // entity that this is a partition of
-	stored      bool     // a materialized view: it keeps a copy of other tables' rows
-	rowSecurity bool     // row security hides rows from this user
+	ordered     []orderedIndex
+	partitioned bool   // PostgreSQL: all rows are in partitions
+	engine      string // MariaDB's storage engine
+	parent      string // entity that this is a partition of
+	stored      bool   // a materialized view: it keeps a copy of other tables' rows
+	rowSecurity bool   // row security hides rows from this user
+}
+
+// orderedIndex is an index that is kept in the order of its columns, so that it serves comparisons.
+type orderedIndex struct {
+	columns []string // up to the first expression
+	where   string   // of a partial index
 }
 
 // smallTable is the size below which a table that was never analysed is counted instead of estimated.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 )
@@ -27,7 +28,7 @@ SELECT table_schema, table_name, column_name, data_type, column_type, is_nullabl
 FROM information_schema.columns WHERE table_schema IN (`
 
 	myIndexes = `
-SELECT table_schema, table_name, index_name, non_unique = 0, coalesce(column_name, ''), coalesce(sub_part, 0)
+SELECT table_schema, table_name, index_name, non_unique = 0, coalesce(column_name, ''), coalesce(sub_part, 0), index_type = 'BTREE'
 FROM information_schema.statistics WHERE table_schema IN (`
 
 	myReferences = `
@@ -188,13 +189,15 @@ func readMariaDBIndexes(ctx context.Context, q querier, query string, args []any
 		unique  bool
 		columns []string
 		loose   bool // on a prefix or an expression
+		ordered []string
+		ends    bool // nothing is added to ordered any more
 	}
 	all := make(map[*myTable][]*index)
 	err := each(ctx, q, query, args, func(rows *sql.Rows) error {
 		var schema, table, name, column string
-		var unique bool
+		var unique, ordered bool
 		var prefix int
-		if err := rows.Scan(&schema, &table, &name, &unique, &column, &prefix); err != nil {
+		if err := rows.Scan(&schema, &table, &name, &unique, &column, &prefix, &ordered); err != nil {
 			return err
 		}
 		t := tables[[2]string{schema, table}]
@@ -209,6 +212,9 @@ func readMariaDBIndexes(ctx context.Context, q querier, query string, args []any
 		i := list[len(list)-1]
 		i.columns = append(i.columns, column)
 		i.loose = i.loose || prefix > 0 || column == ""
+		if i.ends = i.ends || !ordered || column == "" || prefix > 0 && prefix < len(time.DateOnly); !i.ends {
+			i.ordered = append(i.ordered, column) // a prefix that holds a date bounds what is read
+		}
 		return nil
 	})
 	if err != nil {
@@ -223,6 +229,9 @@ func readMariaDBIndexes(ctx context.Context, q querier, query string, args []any
 				t.facts.looseUnique = append(t.facts.looseUnique, i.columns)
 			case i.unique:
 				t.entity.Unique = append(t.entity.Unique, i.columns)
+			}
+			if len(i.ordered) > 0 {
+				t.facts.ordered = append(t.facts.ordered, orderedIndex{columns: i.ordered})
 			}
 			if !slices.Contains(i.columns, "") {
 				t.entity.Indexes = append(t.entity.Indexes, i.columns)

@@ -56,9 +56,12 @@ SELECT i.indrelid, i.indisprimary, i.indisunique AND i.indimmediate, coalesce(pg
         FROM generate_series(1, i.indnkeyatts) AS k(n)),
        (SELECT json_agg(coalesce(a.attname, '') ORDER BY k.n)::text
         FROM generate_series(1, i.indnkeyatts) AS k(n)
-        LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.n - 1] AND a.attnum > 0)
+        LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.n - 1] AND a.attnum > 0),
+       m.amname = 'btree'
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indrelid
+JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_am m ON m.oid = x.relam
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indisvalid AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
 ORDER BY i.indexrelid`
@@ -79,11 +82,10 @@ ORDER BY k.oid`
 
 // pgTable is one table while its description is put together.
 type pgTable struct {
-	parent      uint32
-	selectable  bool
-	partitioned bool
-	entity      connectors.EntitySchema
-	facts       *tableFacts
+	parent     uint32
+	selectable bool
+	entity     connectors.EntitySchema
+	facts      *tableFacts
 }
 
 // readPostgres describes every table and view outside the system's own schemas.
@@ -101,7 +103,7 @@ func readPostgres(ctx context.Context, q querier) (*catalogue, error) {
 		}
 		e.Name = entityName(t.facts.schema, t.facts.table, defaultSchema.String)
 		e.View = kind == "v" || kind == "m"
-		t.partitioned = kind == "p"
+		t.facts.partitioned = kind == "p"
 		t.facts.stored = kind == "m"
 		tables[t.facts.oid], order = t, append(order, t)
 		return nil
@@ -196,10 +198,10 @@ func pgClass(base, category, kind string) connectors.ColumnClass {
 func readPostgresIndexes(ctx context.Context, q querier, tables map[uint32]*pgTable) error {
 	return each(ctx, q, pgIndexes, nil, func(rows *sql.Rows) error {
 		var oid uint32
-		var primary, unique bool
+		var primary, unique, ordered bool
 		var predicate string
 		var definitions, columns names // an expression has the empty string among columns
-		if err := rows.Scan(&oid, &primary, &unique, &predicate, &definitions, &columns); err != nil {
+		if err := rows.Scan(&oid, &primary, &unique, &predicate, &definitions, &columns, &ordered); err != nil {
 			return err
 		}
 		t := tables[oid]
@@ -212,6 +214,9 @@ func readPostgresIndexes(ctx context.Context, q querier, tables map[uint32]*pgTa
 			if i == 0 && predicate == "" {
 				t.facts.expressions = append(t.facts.expressions, definitions[0])
 			}
+		}
+		if ordered && len(leading) > 0 {
+			t.facts.ordered = append(t.facts.ordered, orderedIndex{leading, predicate})
 		}
 		whole := len(leading) == len(columns) && predicate == ""
 		switch {
@@ -344,7 +349,7 @@ func countPostgres(ctx context.Context, q querier, tables []*pgTable) error {
 			continue
 		}
 		t.entity.Rows = 0 // -1 is never analysed
-		if t.partitioned || t.entity.View {
+		if t.facts.partitioned || t.entity.View {
 			continue
 		}
 		if t.selectable && t.entity.Bytes <= smallTableBytes {
@@ -372,12 +377,12 @@ func countPostgres(ctx context.Context, q querier, tables []*pgTable) error {
 		byOID[t.facts.oid] = t
 	}
 	for _, t := range tables {
-		if t.partitioned {
+		if t.facts.partitioned {
 			t.entity.Rows = 0
 		}
 	}
 	for _, t := range tables {
-		if t.partitioned {
+		if t.facts.partitioned {
 			continue
 		}
 		for p := byOID[t.parent]; p != nil && t.entity.Partition; p = byOID[p.parent] {

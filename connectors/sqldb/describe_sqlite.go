@@ -122,6 +122,7 @@ func readSQLiteColumns(ctx context.Context, q querier, tables map[string]*myTabl
 			e.PrimaryKey = append(e.PrimaryKey, k.name)
 		}
 		e.Indexes = append(e.Indexes, e.PrimaryKey)
+		tables[table].facts.ordered = append(tables[table].facts.ordered, orderedIndex{columns: e.PrimaryKey})
 		// A lone INTEGER PRIMARY KEY is the rowid and never null, though the pragma does not say so.
 		if c := columnOf(e, e.PrimaryKey[0]); len(key) == 1 && strings.EqualFold(c.Type, "integer") {
 			c.Nullable = false
@@ -215,20 +216,33 @@ func readSQLiteIndexes(ctx context.Context, q querier, tables map[string]*myTabl
 		if expression >= 0 {
 			leading = leading[:expression]
 		}
-		if len(leading) > 0 && (!i.partial || onlyNotNull(i.text, leading[0])) {
+		where := ""
+		if i.partial {
+			where = whereOf(i.text)
+		}
+		if len(leading) > 0 {
+			t.facts.ordered = append(t.facts.ordered, orderedIndex{leading, where})
+		}
+		if len(leading) > 0 && (!i.partial || onlyNotNull(where, leading[0])) {
 			t.entity.Indexes = append(t.entity.Indexes, leading)
 		}
 	}
 	return nil
 }
 
-// onlyNotNull reports whether a partial index leaves out nothing but the rows where its first column is null.
-func onlyNotNull(create, column string) bool {
+// whereOf returns the predicate of a partial index. One that cannot be found out is the empty text in parentheses, which
+// holds for nothing.
+func whereOf(create string) string {
 	i := strings.LastIndex(strings.ToUpper(create), " WHERE ")
 	if i < 0 {
-		return false
+		return "()"
 	}
-	words := identifiersIn(create[i+len(" WHERE "):])
+	return create[i+len(" WHERE "):]
+}
+
+// onlyNotNull reports whether a partial index's predicate leaves out nothing but the rows where a column is null.
+func onlyNotNull(where, column string) bool {
+	words := identifiersIn(where)
 	return len(words) == 4 && strings.EqualFold(words[0], column) && strings.EqualFold(words[1], "is") &&
 		strings.EqualFold(words[2], "not") && strings.EqualFold(words[3], "null")
 }

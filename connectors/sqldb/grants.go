@@ -47,7 +47,7 @@ func oneLine(s string) string { return strings.NewReplacer("\n", " ", "\r", " ")
 
 func (k *checker) grantPostgres(sb *strings.Builder, user string) {
 	var schemas []string
-	needs := k.needs()
+	needs := merged(k.needs())
 	for _, n := range needs {
 		if !slices.Contains(schemas, n.table.schema) {
 			schemas = append(schemas, n.table.schema)
@@ -80,9 +80,33 @@ func (k *checker) harmless(n need) string {
 }
 
 func (k *checker) grantMariaDB(sb *strings.Builder, user string) {
-	for _, n := range k.needs() {
+	for _, n := range merged(k.needs()) {
 		k.grant(sb, n, user)
 	}
+}
+
+// merged adds what an entity's deletion rules need to what requests need of it.
+func merged(all []need) []need {
+	var out []need
+	for _, n := range all {
+		if n.rule == "" {
+			n.updates = slices.Clone(n.updates)
+			out = append(out, n)
+			continue
+		}
+		to := &out[len(out)-1] // a rule's needs follow those of its entity
+		to.delete, to.anything = to.delete || n.delete, to.anything || n.anything
+		for _, c := range n.updates {
+			if !slices.Contains(to.updates, c) {
+				to.updates = append(to.updates, c)
+			}
+		}
+	}
+	for i := range out {
+		slices.Sort(out[i].updates)
+		out[i].anything = out[i].anything && len(out[i].updates) == 0
+	}
+	return out
 }
 
 func (k *checker) grant(sb *strings.Builder, n need, user string) {

@@ -82,6 +82,8 @@ func (s *statement) meets(alias string, e *entity, when []dsr.Condition) *statem
 			s.add(alias, c.quoted, " IS NULL")
 		case w.NotNull:
 			s.add(alias, c.quoted, " IS NOT NULL")
+		case len(w.Values) == 1 && (c.class != connectors.ClassEnum || !s.d.arrays): // an index may lead with it, or be for it only
+			s.add(alias, c.quoted, " = ").value(c, cell{w.Values[0], true})
 		case !s.anyOf(alias, c, w.Values):
 			s.add("1 = 0")
 		}

@@ -72,11 +72,12 @@ func countDue(ctx context.Context, r session, rules []*sweepRule) ([]connectors.
 	q.add(" FROM ", u.e.from)
 	if u.start.field != nil { // so that the index on the starting point bounds the pass
 		latest := slices.MaxFunc(rules, func(a, b *sweepRule) int { return a.start.before.Compare(b.start.before) })
-		q.add(" WHERE ")
+		q.add(" WHERE ").meets("", u.e, u.rule.When).add(" AND (")
 		latest.start.earlier(q, "", u.start.field)
 		if u.start.mayBeNull() {
 			q.add(" OR ", u.start.field.quoted, " IS NULL")
 		}
+		q.add(")")
 	}
 	out := make([]connectors.Due, len(rules))
 	err := r.run(ctx, q.call(func(values [][]byte) error {

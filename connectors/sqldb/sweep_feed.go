@@ -59,7 +59,7 @@ func (u *sweepRule) growing(ctx context.Context, s session) (key, error) {
 	}
 	name := e.key[0].quoted
 	var bound, first key
-	q := u.m.d.dialect.statement("SELECT ", name, " FROM ", e.from, " WHERE ")
+	q := u.m.d.dialect.statement("SELECT ", name, " FROM ", e.from, " WHERE ").meets("", e, u.rule.When).add(" AND ")
 	u.start.earlier(q, "", u.start.field)
 	q.add(" ORDER BY ", u.start.field.quoted, " DESC, ", name, " DESC LIMIT 1")
 	low := u.m.d.dialect.statement("SELECT ", name, " FROM ", e.from, " ORDER BY ", name, " LIMIT 1")

@@ -1,0 +1,189 @@
+package sqldb
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/retention"
+)
+
+// Findings about deletion rules have the rule's name: they stop its sweeps and no request (ADR 8). What is wrong with a
+// rule whose action is next is said of every rule that waits for it, because it has no sweeps of its own.
+
+// eachRule calls fn for every rule that has sweeps and whose entity has a table, with the rules that it waits for. What is
+// found meanwhile is about that rule.
+func (k *checker) eachRule(fn func(e *checked, r *connectors.Rule, after []*connectors.Rule)) {
+	defer func() { k.rule = "" }()
+	for _, e := range k.entities {
+		if e.table == nil || e.table.View {
+			continue
+		}
+		var after []*connectors.Rule
+		for i := range e.Rules {
+			r := &e.Rules[i]
+			if r.Action == retention.Next {
+				after = append(after, r)
+				continue
+			}
+			k.rule = r.Name
+			fn(e, r, after)
+		}
+	}
+}
+
+// eachDeleter calls fn once when requests delete rows of the entity, else for each deletion rule that does.
+func (k *checker) eachDeleter(e *checked, fn func()) {
+	if k.deletes(e) {
+		fn()
+		return
+	}
+	defer func() { k.rule = "" }()
+	for _, r := range e.Rules {
+		if r.Action == retention.Delete {
+			k.rule = r.Name
+			fn()
+		}
+	}
+}
+
+// checkRules reports starting points, conditions and masks of deletion rules that do not fit their table, and starting
+// points without an index.
+func (k *checker) checkRules(ctx context.Context) error {
+	var failed error
+	k.eachRule(func(e *checked, r *connectors.Rule, after []*connectors.Rule) {
+		for _, one := range append(slices.Clone(after), r) {
+			k.checkStart(e, one)
+			for _, w := range one.When {
+				k.column(e, w.Field, "a rule's when")
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(r.Masks)) {
+			if c := k.column(e, name, "a rule's mask"); c != nil {
+				k.checkMask(ctx, e, c, r.Masks, "the rule's mask")
+			}
+		}
+		if err := k.checkStartIndex(ctx, e, r, after); err != nil && failed == nil {
+			failed = err
+		}
+	})
+	return failed
+}
+
+// checkStart reports a starting point that cannot be compared with a day, or is NULL without a meaning.
+func (k *checker) checkStart(e *checked, r *connectors.Rule) {
+	s := &r.Start
+	for _, name := range []string{s.Field, s.NullField} {
+		if name != "" {
+			k.startColumn(e, name)
+		}
+	}
+	if c := columnOf(e.table, s.Field); c != nil && c.Nullable && s.Null == "" && !slices.Contains(e.table.PrimaryKey, s.Field) &&
+		!present(r.When, s.Field) {
+		k.fail(FindNullStart, e.Name, s.Field, "the start may be NULL, and the rule does not say what that means",
+			"Write if_null: keep (not yet started), due (at once), or {field: …}; or make the column NOT NULL.")
+	}
+	for _, l := range s.Latest {
+		to := k.byName[l.Entity]
+		if to == nil || to.table == nil {
+			continue // the map is refused, or the table reported
+		}
+		if c := k.startColumn(to, l.Field); c != nil && c.Nullable && !slices.Contains(to.table.PrimaryKey, l.Field) {
+			k.warn(FindNullStart, to.Name, l.Field, fmt.Sprintf("a row of %s stays for as long as this is NULL in a row of its own", e.Name),
+				"Make the column NOT NULL, or let the rule start at one that is.")
+		}
+	}
+}
+
+// startColumn returns the column of a starting point; it reports one that is missing or of another type.
+func (k *checker) startColumn(e *checked, name string) *connectors.Column {
+	c := k.column(e, name, "a rule's start")
+	if c != nil && !startClass(c.Class) {
+		k.fail(FindStartType, e.Name, name, fmt.Sprintf("a rule cannot start at a column of type %s", c.Type),
+			"Start at a date, a time, ISO 8601 text or whole seconds since 1970.")
+	}
+	return c
+}
+
+// present reports whether the conditions leave out rows where a column is NULL.
+func present(when []dsr.Condition, column string) bool {
+	return slices.ContainsFunc(when, func(w dsr.Condition) bool { return w.Field == column && !w.Null })
+}
+
+// checkStartIndex reports a starting point that no index serves. A table from which whole partitions are dropped needs
+// none; rules that start with related rows only read the whole table once, along its key.
+func (k *checker) checkStartIndex(ctx context.Context, e *checked, r *connectors.Rule, after []*connectors.Rule) error {
+	c := columnOf(e.table, r.Start.Field)
+	if c == nil || !startClass(c.Class) || k.startIndexed(ctx, e, r, e.table) {
+		return nil
+	}
+	hint := k.createIndex(e, append(equalities(k.d.dialect, e, r), c.Name))
+	if r.Action == retention.Delete && len(r.Start.Latest)+len(r.When)+len(after) == 0 && c.Class != connectors.ClassText {
+		ranged, may, err := k.rangedBy(ctx, e, c)
+		switch {
+		case err != nil || ranged && may:
+			return err
+		case ranged && k.d.dialect.name == postgres:
+			hint += "; or let Lethe's user own the table and its partitions, which can then be dropped whole"
+		case ranged:
+			hint += "; or give Lethe's user ALTER and DROP on the table, so that partitions can be dropped whole"
+		}
+	}
+	k.add(FindUnindexedStart, k.costly(e.table), e.Name, c.Name, "no index serves the rule's start: a sweep reads the whole table over and over", hint)
+	return nil
+}
+
+// costly is the Severity of what reads a table as a whole: from countLimit rows on that is a disaster.
+func (k *checker) costly(t *connectors.EntitySchema) connectors.Severity {
+	if t.Rows >= countLimit {
+		return connectors.Error
+	}
+	return connectors.Warning
+}
+
+// rangedBy reports whether the table is partitioned by range on the column, and whether Lethe's user may drop partitions.
+// The ways of partitioning are those of [sweepRule.duePartitions].
+func (k *checker) rangedBy(ctx context.Context, e *checked, c *connectors.Column) (ranged, may bool, err error) {
+	if k.d.dialect.name == sqlite {
+		return false, false, nil
+	}
+	r, release, err := k.d.reader(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	defer release()
+	if k.d.dialect.name == postgres {
+		q := k.d.dialect.statement(`SELECT (pg_has_role(c.relowner, 'USAGE') AND NOT EXISTS (SELECT 1 FROM pg_inherits i
+JOIN pg_class part ON part.oid = i.inhrelid WHERE i.inhparent = c.oid AND NOT pg_has_role(part.relowner, 'USAGE')))::text
+FROM pg_partitioned_table t JOIN pg_class c ON c.oid = t.partrelid
+JOIN pg_attribute a ON a.attrelid = t.partrelid AND a.attnum = t.partattrs[0]
+WHERE t.partstrat = 'r' AND t.partnatts = 1 AND t.partrelid = `).arg(int64(e.facts.oid)).add("::bigint::oid AND a.attname = ").arg(c.Name).add("::text")
+		err := r.run(ctx, q.call(func(v [][]byte) error {
+			ranged, may = true, string(v[0]) == "true"
+			return nil
+		}))
+		return ranged, may, err
+	}
+	q := k.d.dialect.statement(`SELECT DISTINCT partition_expression FROM information_schema.partitions
+WHERE partition_method LIKE 'RANGE%' AND table_schema = `).arg(e.facts.schema).add(" AND table_name = ").arg(e.facts.table)
+	name := strings.ToLower(c.Name)
+	err = r.run(ctx, q.call(func(v [][]byte) error {
+		switch strings.NewReplacer("`", "", " ", "").Replace(strings.ToLower(string(v[0]))) {
+		case name, "to_days(" + name + ")", "to_seconds(" + name + ")", "year(" + name + ")", "unix_timestamp(" + name + ")":
+			ranged = true
+		}
+		return nil
+	}))
+	if err != nil || !ranged {
+		return false, false, err
+	}
+	has, err := k.mariaDBPrivileges(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	return true, has(e.facts, "ALTER", "") && has(e.facts, "DROP", ""), nil
+}
