@@ -55,6 +55,7 @@ type DB struct {
 	replicas   []*DB // that are asked how far they are behind
 	txRows     int   // rows that one transaction may change before the work is split
 	perTx      int   // subjects that share a transaction
+	countPages int64 // of a partition, between two looks at who waits for it
 
 	mu    sync.Mutex
 	model *model // built at the first verb from the map and the catalogue
@@ -97,7 +98,7 @@ func Open(ctx context.Context, s *connectors.System, o connectors.Options) (*DB,
 	if kind == "mysql" {
 		kind = mariadb
 	}
-	db := &DB{System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, pace: o.Pace, txRows: defaultTxRows, perTx: subjectsPerTx}
+	db := &DB{System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, pace: o.Pace, txRows: defaultTxRows, perTx: subjectsPerTx, countPages: countPages}
 	if db.now == nil {
 		db.now = time.Now
 	}

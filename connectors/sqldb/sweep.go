@@ -32,8 +32,9 @@ type sweepPoint struct {
 	After   []string `json:"after,omitempty"` // of the phase: everything up to it was handed out
 	Open    []*span  `json:"open,omitempty"`  // handed out and not known to be committed
 	Counted bool     `json:"counted,omitempty"`
-	// Partition is the one that is about to be dropped.
+	// Partition is the one that is about to be dropped, Passed are those whose rows go one by one.
 	Partition *partition `json:"partition,omitempty"`
+	Passed    []string   `json:"passed,omitempty"`
 	Size      int        `json:"size,omitempty"`
 	Done      bool       `json:"done,omitempty"`
 }

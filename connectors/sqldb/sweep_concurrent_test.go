@@ -319,55 +319,6 @@ func TestAChunkThatMeetsALockIsTriedInParts(t *testing.T) {
 	})
 }
 
-func TestPartitionsThatAreDueAreDropped(t *testing.T) {
-	t.Parallel()
-	for kind, schema := range map[string]string{
-		"postgres": `
-CREATE TABLE visits (id BIGINT, at_day DATE NOT NULL, who VARCHAR(10), PRIMARY KEY (id, at_day)) PARTITION BY RANGE (at_day);
-CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM ('2020-01-01') TO ('2020-02-01');
-CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM ('2020-02-01') TO ('2020-03-01');
-CREATE TABLE visits_3 PARTITION OF visits FOR VALUES FROM ('2020-03-01') TO ('2020-04-01');
-CREATE TABLE visits_4 PARTITION OF visits FOR VALUES FROM ('2020-04-01') TO (MAXVALUE)`,
-		"mariadb": `
-CREATE TABLE visits (id BIGINT, at_day DATE NOT NULL, who VARCHAR(10), PRIMARY KEY (id, at_day))
-PARTITION BY RANGE COLUMNS (at_day) (PARTITION visits_1 VALUES LESS THAN ('2020-02-01'), PARTITION visits_2 VALUES LESS THAN ('2020-03-01'),
-PARTITION visits_3 VALUES LESS THAN ('2020-04-01'), PARTITION visits_4 VALUES LESS THAN (MAXVALUE))`,
-		"mariadb days": `
-CREATE TABLE visits (id BIGINT, at_day DATE NOT NULL, who VARCHAR(10), PRIMARY KEY (id, at_day))
-PARTITION BY RANGE (TO_DAYS(at_day)) (PARTITION visits_1 VALUES LESS THAN (TO_DAYS('2020-02-01')), PARTITION visits_2 VALUES LESS THAN (TO_DAYS('2020-03-01')),
-PARTITION visits_3 VALUES LESS THAN (TO_DAYS('2020-04-01')), PARTITION visits_4 VALUES LESS THAN (MAXVALUE))`,
-	} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			for _, stop := range []int{0, 1, 2, 3, 4, 5, 6, 7} {
-				f := newFixture(t, strings.Fields(kind)[0])
-				f.exec(schema)
-				f.exec(`INSERT INTO visits VALUES (1, '2020-01-05', 'a'), (2, '2020-01-31', 'b'), (3, '2020-02-10', 'held'), (4, '2020-02-11', 'b'), (5, '2020-03-10', 'b'), (6, '2020-03-20', 'b'), (7, '2020-05-01', 'b')`)
-				db := f.open(connectors.Entity{Name: "visits", Erase: dsr.Delete})
-				j := &journal{stopAt: stop}
-				job := connectors.SweepJob{
-					Entity: "visits", Rule: ruleOn("at_day"), Cut: cutAt("2020-03-15"), Journal: j,
-					Held: connectors.Holds{Entities: []connectors.Frozen{{Entity: "visits", When: []dsr.Condition{{Field: "who", Values: []string{"held"}}}}}},
-				}
-				func() {
-					defer func() { _ = recover() }()
-					_, err := db.Sweep(context.Background(), job)
-					require.NoError(t, err)
-				}()
-				j.stopAt = 0
-				f.finish(db, job)
-				require.Equal(t, []string{"3", "6", "7"}, f.rows("SELECT id FROM visits ORDER BY id"))
-				require.Equal(t, map[string]int64{"visits delete": 4, "visits held": 1}, j.sum(), "stopped at %d", stop)
-				names := f.rows(map[bool]string{
-					true:  "SELECT relname FROM pg_class WHERE relname LIKE 'visits\\__' AND relkind = 'r' ORDER BY relname",
-					false: "SELECT partition_name FROM information_schema.partitions WHERE table_schema = DATABASE() AND table_name = 'visits' ORDER BY partition_name",
-				}[kind == "postgres"])
-				require.Equal(t, []string{"visits_2", "visits_3", "visits_4"}, names, "the second has a held row, the third one that is not due")
-			}
-		})
-	}
-}
-
 func TestRelatedRowsDecide(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, f *fixture) {
