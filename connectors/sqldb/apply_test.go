@@ -1,9 +1,12 @@
 package sqldb
 
 import (
+	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -38,6 +41,41 @@ func TestChangesWithoutTheirKeyAreRefused(t *testing.T) {
 		require.Contains(t, cl.text, "WHERE id")
 		require.Contains(t, cl.text, "account =")
 	}
+}
+
+func TestARangeWithItsGapsNamesExactlyTheKeys(t *testing.T) {
+	t.Parallel()
+	c := &column{class: connectors.ClassInteger}
+	rapid.Check(t, func(t *rapid.T) {
+		var keys []key
+		want := map[int64]bool{}
+		id := rapid.Int64Range(-50, 1<<60).Draw(t, "first")
+		for i := range rapid.IntRange(0, 300).Draw(t, "n") {
+			if i > 0 {
+				id += rapid.SampledFrom([]int64{1, 1, 1, 1, 1, 1, 1, 2, 5, 40}).Draw(t, "step")
+			}
+			want[id] = true
+			keys = append(keys, key{{strconv.FormatInt(id, 10), true}})
+		}
+		from, to, gaps, ok := dense(c, keys)
+		if !ok {
+			return
+		}
+		require.LessOrEqual(t, len(gaps), maxGaps)
+		first, err := strconv.ParseInt(from.s, 10, 64)
+		require.NoError(t, err)
+		last, err := strconv.ParseInt(to.s, 10, 64)
+		require.NoError(t, err)
+		got := map[int64]bool{}
+		for n := first; n <= last; n++ {
+			if !slices.Contains(gaps, strconv.FormatInt(n, 10)) {
+				got[n] = true
+			}
+		}
+		require.Equal(t, want, got)
+	})
+	_, _, _, ok := dense(c, []key{{{"9", true}}, {{"8", true}}, {{"7", true}}, {{"6", true}}, {{"5", true}}, {{"4", true}}, {{"3", true}}, {{"2", true}}})
+	require.False(t, ok, "keys that fall")
 }
 
 func TestTextArraysQuoteEverything(t *testing.T) {

@@ -103,6 +103,10 @@ func (s *statement) in(alias string, cols []*column, keys []key) *statement {
 	}
 	if s.d.arrays {
 		if len(cols) == 1 {
+			if from, to, gaps, ok := dense(cols[0], keys); ok {
+				s.add("(", alias, cols[0].quoted, " BETWEEN ").value(cols[0], from).add(" AND ").value(cols[0], to)
+				return s.add(" AND ", alias, cols[0].quoted, " <> ALL(").arg(gaps).add("::text[]::", cols[0].cast, "[]))")
+			}
 			list := make([]string, len(keys))
 			for i, k := range keys {
 				list[i] = k[0].s
@@ -183,6 +187,29 @@ func runsOf(c *column, keys []key) [][2]int64 {
 		runs = append(runs, [2]int64{n, n})
 	}
 	return runs
+}
+
+// maxGaps is how many numbers a range of keys may leave out: each row that is read is compared with all of them.
+const maxGaps = 64
+
+// dense returns the ends of whole numbers that are given in rising order and lack few of those between, with those. A
+// range of an index is read in one go; for a list it is searched from the top for each number.
+func dense(c *column, keys []key) (from, to cell, gaps []string, ok bool) {
+	runs := runsOf(c, keys)
+	if runs == nil {
+		return from, to, nil, false
+	}
+	gaps = []string{}
+	for i, r := range runs[1:] {
+		missing := r[0] - runs[i][1] - 1
+		if missing < 0 || missing > int64(maxGaps-len(gaps)) {
+			return from, to, nil, false
+		}
+		for n := runs[i][1] + 1; n < r[0]; n++ {
+			gaps = append(gaps, strconv.FormatInt(n, 10))
+		}
+	}
+	return keys[0][0], keys[len(keys)-1][0], gaps, true
 }
 
 func (s *statement) inRuns(alias string, c *column, runs [][2]int64) *statement {

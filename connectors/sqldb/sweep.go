@@ -73,10 +73,13 @@ type sweep struct {
 	broken   bool // the journal failed, or the outcome of a commit is not known
 	moved    bool
 	simple   bool
+	direct   bool
 	resumed  []*span
 	again    []*chunk // lost a race, in smaller parts
 	read     []key    // read and not handed out
 	readEnd  bool     // nothing comes after them in the phase
+	reading  bool     // a page of keys is on its way through pages
+	pages    chan page
 	pacer    pacer
 	measures connectors.SweepMeasures
 }
@@ -93,7 +96,7 @@ func (d *DB) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.Sweep
 	if err != nil || j.Rule.Action == retention.Next {
 		return connectors.SweepMeasures{}, err
 	}
-	s := &sweep{d: d, m: m, job: j, u: u, simple: u.simple(j.Held)}
+	s := &sweep{d: d, m: m, job: j, u: u, simple: u.simple(j.Held), direct: u.direct(j.Held), pages: make(chan page, 1)}
 	s.pacer = newPacer(s)
 	err = s.run(ctx)
 	s.measures.Pauses = s.pacer.pauses()
@@ -219,26 +222,30 @@ func (s *sweep) work(ctx context.Context) error {
 			if wait {
 				break // until the others are done
 			}
-			c, err := s.next(ctx)
+			c, err := s.next(ctx, &wg)
 			if err != nil {
 				stop = err
 				break
 			}
 			if c == nil {
-				empty = true
+				empty = !s.reading
 				break
 			}
 			busy++
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				s.worker(ctx, c, events, abort)
-			}()
+			wg.Go(func() { s.worker(ctx, c, events, abort) })
 		}
-		if busy == 0 {
+		if busy == 0 && (stop != nil || !s.reading) {
 			return stop
 		}
-		ev := <-events
+		var ev event
+		select {
+		case p := <-s.pages:
+			if err := s.take(p); err != nil && stop == nil {
+				stop = err
+			}
+			continue
+		case ev = <-events:
+		}
 		if ev.ack != nil {
 			ev.ack <- s.intend(ctx, ev, stop)
 			continue

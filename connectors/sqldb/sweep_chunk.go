@@ -3,6 +3,7 @@ package sqldb
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -27,21 +28,41 @@ type chunkTx struct {
 	xid    string
 }
 
+// errStale says that a row is no longer due or free since its key was read.
+var errStale = errors.New("a row has changed since its key was read")
+
 // chunk works one chunk. ready makes its intent durable; it is called before the commit and not at all when nothing
 // changes.
 func (s *sweep) chunk(ctx context.Context, c *chunk, ready func(*sweepIntent) error) (chunkResult, error) {
-	began := time.Now()
+	keys := make([]key, len(c.rows))
+	for i, r := range c.rows {
+		keys[i] = r[len(r)-len(s.u.e.key):]
+	}
+	order := func(a, b key) int { return compareKeys(&node{e: s.u.e, cells: a}, &node{e: s.u.e, cells: b}) }
+	if !slices.IsSortedFunc(keys, order) {
+		slices.SortFunc(keys, order)
+	}
+	if s.direct {
+		out, err := s.change(ctx, (*chunkTx).direct, keys, ready)
+		if !errors.Is(err, errStale) {
+			return out, err
+		}
+	}
+	return s.change(ctx, (*chunkTx).all, keys, ready)
+}
+
+// change carries out a chunk's transaction.
+func (s *sweep) change(
+	ctx context.Context, how func(*chunkTx, context.Context, []key) (key, error), keys []key, ready func(*sweepIntent) error,
+) (chunkResult, error) {
 	tx, err := s.d.begin(ctx)
 	if err != nil {
 		return chunkResult{}, err
 	}
 	defer tx.rollback()
+	began := time.Now()
 	w := &chunkTx{s: s, tx: tx, counts: map[tallyKey]int64{}}
-	keys := make([]key, len(c.rows))
-	for i, r := range c.rows {
-		keys[i] = r[len(r)-len(s.u.e.key):]
-	}
-	probe, err := w.all(ctx, keys)
+	probe, err := how(w, ctx, keys)
 	if err != nil {
 		return chunkResult{}, err
 	}
@@ -76,13 +97,40 @@ func (w *chunkTx) tallies() []connectors.Tally {
 	return out
 }
 
+// direct locks the rows, counts those that are still due and free, and deletes all with their children, in one round
+// trip. When the count shows that one of them must not go it returns errStale: the transaction must not be committed.
+func (w *chunkTx) direct(ctx context.Context, keys []key) (key, error) {
+	u := w.s.u
+	var calls []*call
+	for part := range slices.Chunk(keys, statementKeys(u.m.d, u.e, keys)) {
+		calls = append(calls, u.lock(part).call(func(values [][]byte) error {
+			if parseInt(values[0]) != int64(len(part)) {
+				return errStale
+			}
+			return nil
+		}))
+	}
+	rows := make([]sweptRow, len(keys))
+	for i, k := range keys {
+		rows[i] = sweptRow{cells: k}
+	}
+	return w.remove(ctx, everyTenant, rows, calls...)
+}
+
+// lock counts the keys' rows that are due and free, and locks them in the order of their keys.
+func (u *sweepRule) lock(keys []key) *statement {
+	d := u.m.d.dialect
+	if d.name != postgres { // PostgreSQL locks no rows that it has aggregated
+		q := d.statement("SELECT count(*) FROM ", u.e.from, " WHERE ").in("", u.e.key, keys).add(" AND ")
+		return u.free(q).add(d.forUpdate(true))
+	}
+	q := d.statement("SELECT count(*) FROM (SELECT 1 FROM ", u.e.from, " WHERE ").in("", u.e.key, keys).add(" AND ")
+	return u.free(q).add(" ORDER BY ").names("", u.e.key).add(d.forUpdate(true), ") AS t")
+}
+
 // all changes the rows that are still due and free. It returns the key of a row that changes, nil when none does.
 func (w *chunkTx) all(ctx context.Context, keys []key) (key, error) {
 	s := w.s
-	order := func(a, b key) int { return compareKeys(&node{e: s.u.e, cells: a}, &node{e: s.u.e, cells: b}) }
-	if !slices.IsSortedFunc(keys, order) {
-		slices.SortFunc(keys, order)
-	}
 	rows, err := s.u.rows(ctx, w.tx, keys, nil, true)
 	if err != nil || len(rows) == 0 {
 		return nil, err
@@ -177,14 +225,13 @@ func statementKeys(d *DB, e *entity, keys []key) int {
 	return d.dialect.keysPerStatement
 }
 
-// remove deletes rows and their children, of which nothing can keep them.
-func (w *chunkTx) remove(ctx context.Context, tenant string, rows []sweptRow) (key, error) {
+// remove deletes rows and their children, of which nothing can keep them, after other calls.
+func (w *chunkTx) remove(ctx context.Context, tenant string, rows []sweptRow, calls ...*call) (key, error) {
 	e, d := w.s.u.e, w.s.d
 	keys := make([]key, len(rows))
 	for i, r := range rows {
 		keys[i] = r.cells[:len(e.key)]
 	}
-	var calls []*call
 	var counted []func()
 	add := func(of *entity, where keyed) error {
 		cl, err := d.change(change{e: of, tenant: tenant, where: where})

@@ -122,6 +122,29 @@ func TestARowWhoseTimeIsMovedStays(t *testing.T) {
 	})
 }
 
+func TestARangeOfKeysLeavesOutItsGaps(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.events(200)
+		db.Split(50, 50)
+		f.exec("DELETE FROM details WHERE event_id IN (77, 150, 151)")
+		f.exec("DELETE FROM events WHERE id IN (77, 150, 151)")
+		filled := false
+		j := &journal{}
+		job := eventJob(atStep{j, func(name string) {
+			if name == sqldb.StepCommitted && !filled { // the keys of later chunks were read already
+				filled = true
+				f.exec("INSERT INTO events VALUES (77, '2019-01-01 00:00:00', 'x'), (150, '2030-01-01 00:00:00', 'x')")
+				f.exec("INSERT INTO details VALUES (77, 77), (150, 150)")
+			}
+		}})
+		f.finish(db, job)
+		require.Equal(t, []string{"77", "150"}, f.rows("SELECT id FROM events ORDER BY id"), "77 is the next sweep's")
+		require.Equal(t, []string{"77", "150"}, f.rows("SELECT event_id FROM details ORDER BY id"))
+		require.Equal(t, map[string]int64{"events delete": 197, "details delete": 197}, j.sum())
+	})
+}
+
 func TestAHoldPlacedDuringASweepWinsAtOnce(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, f *fixture) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 )
@@ -141,8 +142,8 @@ func (u *sweepRule) feed(ctx context.Context, s session, p phase, from, to []str
 	return out, err
 }
 
-// next returns the next chunk, nil when there is none.
-func (s *sweep) next(ctx context.Context) (*chunk, error) {
+// next returns the next chunk, nil when there is none or its keys are still being read.
+func (s *sweep) next(ctx context.Context, readers *sync.WaitGroup) (*chunk, error) {
 	if len(s.again) > 0 {
 		c := s.again[0]
 		s.again = s.again[1:]
@@ -161,25 +162,50 @@ func (s *sweep) next(ctx context.Context) (*chunk, error) {
 		s.cp.Open = slices.DeleteFunc(s.cp.Open, func(other *span) bool { return o == other })
 		s.dirty = true
 	}
-	for len(s.read) == 0 {
-		if s.readEnd {
-			s.cp.Phase, s.cp.After, s.readEnd, s.dirty = s.cp.Phase+1, nil, false, true
-		}
-		if s.cp.Phase >= len(s.cp.Phases) {
-			return nil, nil
-		}
-		limit := min(max(s.cp.Size*8, sweepChunk), feedRows)
-		var err error
-		if s.read, err = s.feed(ctx, s.cp.Phases[s.cp.Phase], s.cp.After, nil, limit); err != nil {
-			return nil, err
-		}
-		s.readEnd = len(s.read) < limit
+	if len(s.read) == 0 && s.readEnd {
+		s.cp.Phase, s.cp.After, s.readEnd, s.dirty = s.cp.Phase+1, nil, false, true
+	}
+	if s.cp.Phase < len(s.cp.Phases) {
+		s.readAhead(ctx, readers)
+	}
+	if len(s.read) == 0 {
+		return nil, nil
 	}
 	n := min(s.cp.Size, len(s.read))
 	c := &chunk{span: &span{Phase: s.cp.Phase, From: s.cp.After, To: texts(s.read[n-1])}, rows: s.read[:n]}
 	s.read, s.cp.After = s.read[n:], c.To
 	s.cp.Open = append(s.cp.Open, c.span)
 	return c, nil
+}
+
+// page is keys that were read behind those that the sweep has.
+type page struct {
+	rows []key
+	end  bool // nothing comes after them in the phase
+	err  error
+}
+
+// readAhead begins to read the next keys of the phase while those that are there are worked.
+func (s *sweep) readAhead(ctx context.Context, readers *sync.WaitGroup) {
+	limit := min(max(s.cp.Size*8, sweepChunk), feedRows)
+	if s.reading || s.readEnd || len(s.read) > limit/2 {
+		return
+	}
+	s.reading = true
+	phase, after := s.cp.Phases[s.cp.Phase], s.cp.After
+	if len(s.read) > 0 {
+		after = texts(s.read[len(s.read)-1])
+	}
+	readers.Go(func() {
+		rows, err := s.feed(ctx, phase, after, nil, limit)
+		s.pages <- page{rows, len(rows) < limit, err}
+	})
+}
+
+func (s *sweep) take(p page) error {
+	s.reading = false
+	s.read, s.readEnd = append(s.read, p.rows...), p.end
+	return p.err
 }
 
 func (s *sweep) feed(ctx context.Context, p phase, from, to []string, limit int) ([]key, error) {

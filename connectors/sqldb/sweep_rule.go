@@ -172,6 +172,12 @@ func (u *sweepRule) simple(held connectors.Holds) bool {
 	})
 }
 
+// direct reports whether a chunk's keys tell all that must be known of its rows: nothing else is read before they go.
+func (u *sweepRule) direct(held connectors.Holds) bool {
+	return u.rule.Action == retention.Delete && u.simple(held) && len(held.Subjects) == 0 && u.e.tenant == nil &&
+		!slices.ContainsFunc(u.e.children, func(t *tie) bool { return !slices.Equal(t.refs, u.e.key) })
+}
+
 // blocking are references that give access only, and whose foreign key keeps the row or takes theirs with it.
 func (e *entity) blocking() []*tie {
 	var out []*tie
