@@ -16,14 +16,16 @@ import (
 	"github.com/lethe-gdpr/lethe/bench/queue"
 	"github.com/lethe-gdpr/lethe/bench/records"
 	"github.com/lethe-gdpr/lethe/bench/report"
+	"github.com/lethe-gdpr/lethe/bench/retention"
 )
 
 var areas = map[string]func(ctx context.Context, r *report.Report, scale float64) error{
-	"erase":   erase.Run,
-	"export":  erase.RunExport,
-	"intake":  queue.RunIntake,
-	"queue":   queue.RunQueue,
-	"records": records.Run,
+	"erase":     erase.Run,
+	"export":    erase.RunExport,
+	"intake":    queue.RunIntake,
+	"queue":     queue.RunQueue,
+	"records":   records.Run,
+	"retention": retention.Run,
 }
 
 func main() {

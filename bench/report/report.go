@@ -78,6 +78,14 @@ func (r *Report) Add(what string, ours, floor Figure, limit float64, note string
 	})
 }
 
+// AddAtLeast appends a row whose ratio must be at least limit: Ours and its floor are rates.
+func (r *Report) AddAtLeast(what string, ours, floor Figure, limit float64, note string) {
+	ratio := ours.Median / floor.Median
+	r.Rows = append(r.Rows, Row{
+		What: what, Ours: ours, Floor: &floor, Ratio: ratio, Target: fmt.Sprintf(">= %gx", limit), Met: ratio >= limit, Note: note,
+	})
+}
+
 // AddBound appends a row without a floor: its median must be at most (or, with atLeast, at least) bound.
 func (r *Report) AddBound(what string, ours Figure, bound float64, atLeast bool, note string) {
 	sign, met := "<=", ours.Median <= bound

@@ -1,0 +1,170 @@
+// Package retention measures sweeps of the database connector: against one single DELETE, against pt-archiver, under a
+// steady load of small statements, and of whole partitions.
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lethe-gdpr/lethe/bench/report"
+	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/connectortest"
+	"github.com/lethe-gdpr/lethe/connectors/sqldb"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/retention"
+)
+
+const (
+	repetitions = 5
+	orders      = 3_000_000 // and as many lines of them, none to two each
+	slice       = 20 * time.Second
+)
+
+// epoch is when the first order was made; there is one a minute, give or take an hour.
+var epoch = time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// cutoff makes half of the orders due.
+func cutoff(orders int) time.Time { return epoch.Add(time.Duration(orders/2) * time.Minute) }
+
+// shop is a database with orders and their lines, as the connector sees it.
+type shop struct {
+	db     *sqldb.DB
+	entity string
+	cut    time.Time
+}
+
+// open opens the connector. A table of events stands alone; orders own their lines.
+func open(ctx context.Context, kind, dsn string, cut time.Time) (*shop, error) {
+	s := &connectors.System{
+		Name: "shop", Connector: kind, Settings: map[string]any{"dsn": dsn},
+		Identifiers: map[string]dsr.IdentifierKind{"customer_id": dsr.KindOpaque},
+		Entities: []connectors.Entity{
+			{Name: "order_lines", OwnedBy: []connectors.Owner{{Columns: []string{"order_id"}, Entity: "orders"}}, Erase: dsr.Delete},
+			{Name: "orders", Subject: true, Fields: []connectors.Field{{Name: "customer", Identifier: "customer_id"}}, Erase: dsr.Delete},
+		},
+	}
+	db, err := sqldb.Open(ctx, s, connectors.Options{Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	return &shop{db: db, entity: "orders", cut: cut}, nil
+}
+
+// swept is what a Sweep came to.
+type swept struct {
+	rows     int64 // of all entities
+	longest  time.Duration
+	chunks   int64
+	finished bool
+}
+
+// sweep runs slices of a Sweep, as the engine does, until nothing is due or the Pace stops it. The journal is in memory.
+func (s *shop) sweep(ctx context.Context, pace connectors.Pace) (swept, error) {
+	j := connectortest.NewJournal()
+	job := connectors.SweepJob{
+		Entity: s.entity, Cut: connectors.Cut{Before: s.cut, Zone: time.UTC}, Pace: pace, Journal: j,
+		Rule: connectors.Rule{Rule: retention.Rule{
+			Name: "shop." + s.entity + ".old", Action: retention.Delete,
+			Start: retention.StartingPoint{Kind: retention.StartField, Field: "created_at"},
+		}},
+	}
+	var out swept
+	for {
+		job.Deadline = time.Now().Add(slice)
+		m, err := s.db.Sweep(ctx, job)
+		out.longest, out.chunks = max(out.longest, m.Longest), out.chunks+m.Transactions
+		if err == nil {
+			out.finished = true
+			break
+		}
+		if !errors.Is(err, connectors.ErrYield) {
+			return out, err
+		}
+		if pace.Stop != nil && pace.Stop() {
+			break
+		}
+	}
+	for _, t := range j.Tallies() {
+		if t.Method != dsr.Delete {
+			return out, fmt.Errorf("%d rows of %s: %s", t.Rows, t.Entity, t.Method)
+		}
+		out.rows += t.Rows
+	}
+	return out, nil
+}
+
+// contender is one way to delete what is due.
+type contender struct {
+	name string
+	// run deletes from the database behind dsn and returns how many rows went and how long the longest transaction took.
+	run func(ctx context.Context, dsn string) (swept, error)
+}
+
+// sweeper is the connector at full speed.
+func sweeper(name, kind string, cut time.Time, connections int) contender {
+	return contender{name, func(ctx context.Context, dsn string) (swept, error) {
+		s, err := open(ctx, kind, dsn, cut)
+		if err != nil {
+			return swept{}, err
+		}
+		defer s.db.Close()
+		out, err := s.sweep(ctx, connectors.Pace{Connections: connections})
+		return out, err
+	}}
+}
+
+// results are the repetitions of one contender.
+type results struct {
+	rates   []float64 // rows a second
+	longest []float64 // milliseconds
+	chunks  int64
+}
+
+func (r *results) rate() report.Figure        { return report.FigureOf("rows/s", r.rates...) }
+func (r *results) transaction() report.Figure { return report.FigureOf("ms", r.longest...) }
+func (r *results) note(connections int) string {
+	return fmt.Sprintf("%d chunks, %d connections", r.chunks, connections)
+}
+
+// race lets every contender delete the same rows of a fresh copy each, in turn, after one warm-up. Who begins changes
+// with the repetition.
+func race(ctx context.Context, fresh func(ctx context.Context) (dsn string, drop func(), err error), list ...contender) (map[string]*results, error) {
+	out := map[string]*results{}
+	var want int64
+	for i := range repetitions + 1 {
+		for k := range list {
+			c := list[(i+k)%len(list)]
+			dsn, drop, err := fresh(ctx)
+			if err != nil {
+				return nil, err
+			}
+			began := time.Now()
+			did, err := c.run(ctx, dsn)
+			took := time.Since(began)
+			drop()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			if want == 0 {
+				want = did.rows
+			}
+			if did.rows != want || want == 0 {
+				return nil, fmt.Errorf("%s: %d rows, another deleted %d", c.name, did.rows, want)
+			}
+			fmt.Printf("%d %s: %d rows in %.2f s\n", i, c.name, did.rows, took.Seconds())
+			if i == 0 {
+				continue
+			}
+			if out[c.name] == nil {
+				out[c.name] = &results{}
+			}
+			r := out[c.name]
+			r.rates = append(r.rates, float64(did.rows)/took.Seconds())
+			r.longest = append(r.longest, float64(did.longest.Microseconds())/1000)
+			r.chunks = did.chunks
+		}
+	}
+	return out, nil
+}
