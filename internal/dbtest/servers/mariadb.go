@@ -77,7 +77,7 @@ func (m MariaDB) start(ctx context.Context, parent, name string, options []strin
 		return "", nil, err
 	}
 	err = runTool(exec.CommandContext(ctx, Find("mariadb-install-db", "mysql_install_db"), "--no-defaults", "--datadir="+dir+"/data",
-		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"), dir, attr)
+		"--tmpdir="+dir, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"), dir, attr)
 	if err != nil {
 		return "", nil, err
 	}
@@ -93,8 +93,9 @@ func (m MariaDB) start(ctx context.Context, parent, name string, options []strin
 	if err != nil {
 		return "", nil, err
 	}
+	// A folder for temporary tables of its own: a server that starts removes those that it finds, another one's too.
 	cmd := exec.Command(m.server(), append([]string{
-		"--no-defaults", "--datadir=" + dir + "/data", "--socket=" + dir + "/mysqld.sock",
+		"--no-defaults", "--datadir=" + dir + "/data", "--tmpdir=" + dir, "--socket=" + dir + "/mysqld.sock",
 		"--pid-file=" + dir + "/mysqld.pid", "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
 		"--skip-name-resolve", "--init-file=" + boot, "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=512M",
 		"--innodb-log-file-size=512M", "--max-connections=300", "--character-set-server=utf8mb4", "--skip-log-bin",
