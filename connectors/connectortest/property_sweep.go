@@ -14,9 +14,8 @@ import (
 	"github.com/lethe-gdpr/lethe/retention"
 )
 
-// The tables of random sweeps: accounts own orders, alone or with a shop, orders own lines, and accounts own groups as
-// their members. No row but a group is owned by two that one rule can make due: whether such a row keeps either of them
-// would depend on which goes first.
+// The tables of random sweeps: accounts own orders, alone or with a shop, orders own lines, two accounts own a parcel
+// and its slips, and accounts own groups with their boards as members.
 func sweepTables(flat bool) Dataset {
 	accounts := table("accounts", columns(integer("id"), words("email"), words("kind"), optional(moment("start")), optional(day("other"))), "id")
 	if flat {
@@ -30,6 +29,11 @@ func sweepTables(flat bool) Dataset {
 		table("orders", columns(integer("id"), optional(integer("account_id")), optional(integer("shop_id")), words("kind"), moment("start")), "id").
 			refers("account_id", "accounts").refers("shop_id", "shops"),
 		table("lines", columns(integer("id"), integer("order_id"), words("kind"), optional(words("text"))), "id").refers("order_id", "orders"),
+		table("parcels", columns(integer("id"), integer("sender_id"), optional(integer("receiver_id")), words("kind"), moment("start")), "id").
+			refers("sender_id", "accounts").refers("receiver_id", "accounts"),
+		table("slips", columns(integer("id"), integer("parcel_id"), optional(integer("account_id")), words("kind")), "id").
+			refers("parcel_id", "parcels").refers("account_id", "accounts"),
+		table("boards", columns(integer("id"), integer("group_id"), words("kind")), "id").refers("group_id", "groups"),
 	}}
 }
 
@@ -91,6 +95,29 @@ func drawArchive(rt *rapid.T, flat bool, zone *time.Location) (*connectors.Syste
 		d.add("shops", Row{"id": i + 1, "kind": "x"})
 		d.add("groups", Row{"id": i + 1, "kind": "x"})
 	}
+	parcels, slips, boards := plain("parcels"), plain("slips"), plain("boards")
+	parcels.OwnedBy = owners(owner("sender_id", "accounts"), owner("receiver_id", "accounts"))
+	if rapid.Bool().Draw(rt, "parcels let go") {
+		parcels.OnOwnerErased = emptied("receiver_id")
+	}
+	switch rapid.SampledFrom([]string{"", "", "mask", "keep", "minimum"}).Draw(rt, "parcels.erase") {
+	case "mask":
+		parcels.Erase, parcels.Masks = dsr.Mask, masks{"receiver_id": toNull}
+	case "keep":
+		parcels.Erase, parcels.Keep = dsr.Keep, accounting()
+	case "minimum":
+		rule := deletes("start")
+		rule.Class.Period, rule.Class.Minimum = retention.Period{Years: 1000}, retention.Period{Years: 1000}
+		rule.When = []dsr.Condition{{Field: "kind", Values: []string{"x"}}}
+		parcels.Rules = []connectors.Rule{rule}
+	}
+	slips.OwnedBy = owners(owner("parcel_id", "parcels"), owner("account_id", "accounts"))
+	boards.OwnedBy = owners(owner("group_id", "groups"))
+	for _, e := range []*connectors.Entity{&slips, &boards, &groups} {
+		if rapid.IntRange(0, 3).Draw(rt, e.Name+".erase") == 0 {
+			e.Erase, e.Keep = dsr.Keep, accounting()
+		}
+	}
 	count := rapid.IntRange(0, 6).Draw(rt, "orders")
 	for i := range count {
 		r := Row{"id": i + 1, "kind": kind(fmt.Sprint("order", i)), "start": start(fmt.Sprint("order start", i), false)}
@@ -111,8 +138,33 @@ func drawArchive(rt *rapid.T, flat bool, zone *time.Location) (*connectors.Syste
 		for i := range rapid.IntRange(0, 4).Draw(rt, "links") {
 			d.add("links", Row{"id": i + 1, "account_id": rapid.IntRange(1, n).Draw(rt, fmt.Sprint("link", i)), "group_id": rapid.IntRange(1, 2).Draw(rt, fmt.Sprint("group", i))})
 		}
+		for i := range rapid.IntRange(0, 2).Draw(rt, "boards") {
+			d.add("boards", Row{"id": i + 1, "group_id": i + 1, "kind": "x"})
+		}
+		sent := rapid.IntRange(0, 6).Draw(rt, "parcels")
+		for i := range sent {
+			r := Row{
+				"id": i + 1, "sender_id": rapid.IntRange(1, n).Draw(rt, fmt.Sprint("sender", i)),
+				"kind": kind(fmt.Sprint("parcel", i)), "start": start(fmt.Sprint("parcel start", i), false),
+			}
+			if to := rapid.IntRange(0, n).Draw(rt, fmt.Sprint("receiver", i)); to > 0 {
+				r["receiver_id"] = to
+			}
+			d.add("parcels", r)
+		}
+		if sent > 0 {
+			for i := range rapid.IntRange(0, 3).Draw(rt, "slips") {
+				r := Row{"id": i + 1, "parcel_id": rapid.IntRange(1, sent).Draw(rt, fmt.Sprint("slip", i)), "kind": "x"}
+				if a := rapid.IntRange(0, n).Draw(rt, fmt.Sprint("slip account", i)); a > 0 {
+					r["account_id"] = a
+				}
+				d.add("slips", r)
+			}
+		}
 	}
-	return &connectors.System{Name: "random", Identifiers: kinds(), Entities: byName([]connectors.Entity{accounts, orders, lines, groups, links, shops})}, d
+	return &connectors.System{Name: "random", Identifiers: kinds(), Entities: byName([]connectors.Entity{
+		accounts, orders, lines, groups, links, shops, parcels, slips, boards,
+	})}, d
 }
 
 // drawRuling draws a rule, its cut-off and what is held.

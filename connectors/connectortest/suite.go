@@ -159,6 +159,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Due", removal, testDue},
 		{"Sweep", removal, testSweep},
 		{"SweepFamily", ties, testSweepFamily},
+		{"SweepShared", ties, testSweepShared},
 		{"SweepHeld", removal, testSweepHeld},
 		{"SweepHeldMeanwhile", removal, testSweepHeldMeanwhile},
 		{"SweepSlices", removal, testSweepSlices},

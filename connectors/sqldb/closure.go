@@ -36,6 +36,11 @@ type closure struct {
 	// stays are rows that a sweep found to be kept by something, seeds the entity whose due rows it started from.
 	stays map[*entity]map[string]bool
 	seeds *entity
+	// above, in a sweep, are the entities whose rows due rows may own together; plain are targets that go with their last
+	// membership whatever happens. See climb.
+	above, plain map[*entity]bool
+	climbed      map[*node]bool
+	gripped      int // so many of dooms have been asked who holds on to them
 	// lifted: holds are noted and have no effect.
 	lifted bool
 	// countLeaves asks how many leaf rows each doomed parent has; leafLimit bounds the total that is counted when
@@ -97,6 +102,7 @@ type node struct {
 	waits    bool // a row that stays for a hold's sake refers to it
 	minimum  bool // in a sweep: a statutory minimum of its own has not ended
 	due      bool // in a sweep: it is due itself
+	grips    bool // in a sweep: its foreign key holds on to a row that goes and does not own it
 	action   dsr.Method
 	nulls    []*column // references that must be emptied for the row to stay
 }
@@ -161,6 +167,7 @@ func (c *closure) reset() {
 	c.members = map[*tie]map[nodeID][]*node{}
 	c.exists = map[*tie]map[string]bool{}
 	c.leafRows = map[*tie]map[string]int64{}
+	c.climbed, c.dooms, c.gripped = map[*node]bool{}, nil, 0
 }
 
 // expand decides the touched rows and follows those that are doomed until nothing new is.
@@ -172,6 +179,15 @@ func (c *closure) expand(ctx context.Context, touched []*node) error {
 			return err
 		}
 		if touched, err = c.follow(ctx, fresh); err != nil {
+			return err
+		}
+		if len(touched) > 0 || c.above == nil {
+			continue
+		}
+		if err := c.grip(ctx); err != nil {
+			return err
+		}
+		if touched, err = c.climb(ctx); err != nil {
 			return err
 		}
 	}

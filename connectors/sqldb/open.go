@@ -56,6 +56,7 @@ type DB struct {
 	txRows     int   // rows that one transaction may change before the work is split
 	perTx      int   // subjects that share a transaction
 	countPages int64 // of a partition, between two looks at who waits for it
+	familyRows int   // that a sweep decides together
 
 	mu    sync.Mutex
 	model *model // built at the first verb from the map and the catalogue
@@ -98,7 +99,10 @@ func Open(ctx context.Context, s *connectors.System, o connectors.Options) (*DB,
 	if kind == "mysql" {
 		kind = mariadb
 	}
-	db := &DB{System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, pace: o.Pace, txRows: defaultTxRows, perTx: subjectsPerTx, countPages: countPages}
+	db := &DB{
+		System: s, dialect: dialectOf(kind), pseudonyms: o.Pseudonyms, now: o.Now, pace: o.Pace, txRows: defaultTxRows,
+		perTx: subjectsPerTx, countPages: countPages, familyRows: familyRows,
+	}
 	if db.now == nil {
 		db.now = time.Now
 	}

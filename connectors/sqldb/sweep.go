@@ -308,13 +308,14 @@ var errAbandoned = errors.New("the sweep has stopped")
 func (s *sweep) finish(ev event) error {
 	c := ev.c
 	var uncertain *uncertainError
+	var large *familyTooLargeError
 	switch {
 	case errors.Is(ev.err, errAbandoned):
 		return nil
 	case errors.As(ev.err, &uncertain):
 		s.broken = true // the intent in the journal resolves it
 		return ev.err
-	case ev.err != nil && (retryable(ev.err) || tookTooLong(ev.err)) && !s.broken:
+	case ev.err != nil && (retryable(ev.err) || tookTooLong(ev.err) || errors.As(ev.err, &large)) && !s.broken:
 		c.Intent = nil
 		return s.split(c, ev.err)
 	case ev.err != nil:

@@ -380,3 +380,104 @@ INSERT INTO notes VALUES (1, 'x', 1), (2, 'y', 1), (3, 'y', 2), (4, 'x', 2), (5,
 		require.Equal(t, []string{"2", "4", "5"}, f.rows("SELECT id FROM notes ORDER BY id"), "they are another tenant's")
 	})
 }
+
+// pairs are accounts 1 to n, due but for the last, of which each but the last sends the next one a parcel.
+func (f *fixture) pairs(n int) *sqldb.DB {
+	f.t.Helper()
+	f.exec("CREATE TABLE accounts (id BIGINT PRIMARY KEY, at_day DATE);\n" +
+		"CREATE TABLE parcels (id BIGINT PRIMARY KEY, sender_id BIGINT NOT NULL REFERENCES accounts (id), receiver_id BIGINT NOT NULL REFERENCES accounts (id))")
+	for id := 1; id <= n; id++ {
+		f.exec(fmt.Sprintf("INSERT INTO accounts VALUES (%d, '%s')", id, map[bool]string{true: "2020-01-01", false: "2030-01-01"}[id < n]))
+		if id > 1 {
+			f.exec(fmt.Sprintf("INSERT INTO parcels VALUES (%d, %d, %d)", id, id-1, id))
+		}
+	}
+	return f.open(
+		connectors.Entity{Name: "accounts", Erase: dsr.Delete},
+		connectors.Entity{Name: "parcels", Erase: dsr.Delete, OwnedBy: []connectors.Owner{owner("sender_id", "accounts"), owner("receiver_id", "accounts")}},
+	)
+}
+
+// Chunks of several connections that own rows together end as one chunk does: either goes with all of it.
+func TestConnectionsThatOwnRowsTogether(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.pairs(40)
+		db.Split(3, 3)
+		f.exec("DELETE FROM parcels WHERE id IN (11, 21, 31, 40)")
+		j := &journal{}
+		job := connectors.SweepJob{Entity: "accounts", Rule: ruleOn("at_day"), Cut: cutAt("2024-01-01"), Journal: j}
+		job.Pace.Connections = 4
+		for range 50 { // who loses too many races gives up for now
+			if _, err := db.Sweep(context.Background(), job); err == nil {
+				break
+			}
+		}
+		require.Equal(t, map[string]int64{"accounts delete": 39, "parcels delete": 35}, j.sum())
+		require.Equal(t, []string{"40"}, f.rows("SELECT id FROM accounts"))
+	})
+}
+
+// What a chain of rows that hold on to each other leads to decides about all of them, from whichever end it is read.
+func TestAChainThatEndsAtARowWhichStays(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.pairs(12)
+		db.Split(2, 2)
+		f.exec("DELETE FROM parcels WHERE id = 7")
+		due := f.due(db, "accounts", ruleOn("at_day"), cutAt("2024-01-01"), connectors.Holds{})
+		require.Equal(t, connectors.Due{Rows: 11, Blocked: 5, BlockedBy: []string{"parcels"}, Total: 12}, due)
+		require.Equal(t, map[string]int64{"accounts delete": 6, "accounts blocked": 5, "parcels delete": 5},
+			f.sweep(db, "accounts", ruleOn("at_day"), cutAt("2024-01-01"), connectors.Holds{}), "12 is not due, and 11 sends it a parcel")
+		require.Equal(t, []string{"7", "8", "9", "10", "11", "12"}, f.rows("SELECT id FROM accounts ORDER BY id"))
+	})
+}
+
+// A family that is too large for one transaction is decided row by row: what cannot let go blocks, and is named.
+func TestAFamilyThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.pairs(30)
+		f.exec("DELETE FROM parcels WHERE id IN (5, 30)")
+		db.SplitFamilies(20)
+		require.Equal(t, map[string]int64{"accounts delete": 4, "accounts blocked": 25, "parcels delete": 3},
+			f.sweep(db, "accounts", ruleOn("at_day"), cutAt("2024-01-01"), connectors.Holds{}))
+		due := f.due(db, "accounts", ruleOn("at_day"), cutAt("2024-01-01"), connectors.Holds{})
+		require.Equal(t, connectors.Due{Rows: 25, Blocked: 25, BlockedBy: []string{"parcels"}, Total: 26}, due)
+	})
+}
+
+// A foreign key of a row that does not belong to the row it refers to keeps that row, whoever took it along.
+func TestWhoHoldsOnToARowKeepsIt(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.exec(`
+CREATE TABLE accounts (id BIGINT PRIMARY KEY, at_day DATE);
+CREATE TABLE papers (id BIGINT PRIMARY KEY, owner_id BIGINT NOT NULL REFERENCES accounts (id), reader_id BIGINT NOT NULL REFERENCES accounts (id));
+CREATE TABLE quotes (id BIGINT PRIMARY KEY, paper_id BIGINT NOT NULL REFERENCES papers (id));
+INSERT INTO accounts VALUES (1, '2020-01-01'), (2, '2020-01-01'), (3, '2030-01-01'), (4, '2020-01-01'), (5, '2020-01-01'), (6, '2020-01-01');
+INSERT INTO papers VALUES (1, 1, 2), (2, 3, 4), (3, 5, 5), (4, 6, 6);
+INSERT INTO quotes VALUES (1, 3);
+`)
+		for _, chunk := range []int{1, 100} {
+			db := f.open(
+				connectors.Entity{Name: "accounts", Erase: dsr.Delete},
+				connectors.Entity{
+					Name: "papers", Erase: dsr.Delete, OwnedBy: []connectors.Owner{owner("owner_id", "accounts")},
+					AccessedBy: []connectors.Owner{owner("reader_id", "accounts")},
+				},
+				connectors.Entity{Name: "quotes", Erase: dsr.Delete, AccessedBy: []connectors.Owner{owner("paper_id", "papers")}},
+			)
+			db.Split(chunk, chunk)
+			due := f.due(db, "accounts", ruleOn("at_day"), cutAt("2024-01-01"), connectors.Holds{})
+			require.EqualValues(t, 2, due.Blocked)
+			require.Equal(t, []string{"papers", "quotes"}, due.BlockedBy)
+			counts := f.sweep(db, "accounts", ruleOn("at_day"), cutAt("2024-01-01"), connectors.Holds{})
+			require.EqualValues(t, 2, counts["accounts blocked"])
+			require.Equal(t, []string{"3", "4", "5"}, f.rows("SELECT id FROM accounts ORDER BY id"),
+				"4 reads what stays, and 5 owns what is quoted; 2 reads what goes")
+			require.Equal(t, []string{"2", "3"}, f.rows("SELECT id FROM papers ORDER BY id"))
+			require.NoError(t, db.Close())
+		}
+	})
+}

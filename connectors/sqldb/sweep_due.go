@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -114,14 +115,11 @@ func (u *sweepRule) countBlocked(ctx context.Context, s session, held map[*entit
 					return 0, nil, err
 				}
 				for tenant, part := range groupByTenant(found) {
-					f := &familyOf{u: u, s: s, held: held, tenant: tenant}
-					if err := f.decide(ctx, part); err != nil {
+					n, err := u.blockedOf(ctx, s, tenant, part, held, by)
+					if err != nil {
 						return 0, nil, err
 					}
-					blocked += f.blocked
-					for name := range f.blockedBy {
-						by[name] = true
-					}
+					blocked += n
 				}
 			}
 			if len(rows) < duePage {
@@ -130,6 +128,27 @@ func (u *sweepRule) countBlocked(ctx context.Context, s session, held map[*entit
 		}
 	}
 	return blocked, sortedNames(by), nil
+}
+
+// blockedOf decides about some rows of one tenant, in halves where their families are too large. It adds to by.
+func (u *sweepRule) blockedOf(
+	ctx context.Context, s session, tenant string, rows []sweptRow, held map[*entity]map[string]bool, by map[string]bool,
+) (int64, error) {
+	f := &familyOf{u: u, s: s, held: held, tenant: tenant}
+	err := f.decide(ctx, rows)
+	var large *familyTooLargeError
+	if errors.As(err, &large) {
+		first, err := u.blockedOf(ctx, s, tenant, rows[:len(rows)/2], held, by)
+		if err != nil {
+			return 0, err
+		}
+		second, err := u.blockedOf(ctx, s, tenant, rows[len(rows)/2:], held, by)
+		return first + second, err
+	}
+	for name := range f.blockedBy {
+		by[name] = true
+	}
+	return f.blocked, err
 }
 
 func sortedNames(set map[string]bool) []string {

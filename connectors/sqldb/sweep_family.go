@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -21,25 +22,31 @@ type familyOf struct {
 
 	c         *closure // of the rows that go, with the action of each
 	stays     map[*entity]map[string]bool
-	going     []sweptRow // due rows that go
+	going     []sweptRow // rows of the chunk that go
 	blocked   int64
 	blockedBy map[string]bool // names of the entities
+	alone     bool            // the family is too large: each of its due rows is decided on its own
 }
 
-// decide takes rows that are due and free.
+// decide takes rows that are due and free. Several whose families are too large are refused with a familyTooLargeError.
 func (f *familyOf) decide(ctx context.Context, rows []sweptRow) error {
 	f.blockedBy, f.stays = map[string]bool{}, map[*entity]map[string]bool{}
 	f.going = slices.Clone(rows)
-	keep, err := f.accessors(ctx, rows)
-	if err != nil {
-		return err
-	}
-	f.drop(keep)
 	for len(f.going) > 0 { // fewer that go may leave a shared row with an owner, so that is decided again
-		if err := f.close(ctx); err != nil {
+		err := f.close(ctx)
+		var large *familyTooLargeError
+		switch {
+		case errors.As(err, &large) && len(rows) == 1 && !f.alone:
+			f.alone = true
+			continue
+		case err != nil:
 			return err
 		}
-		keep, more := f.act()
+		gripped, err := f.gripped(ctx)
+		if err != nil {
+			return err
+		}
+		keep, more := f.act(gripped)
 		if !more {
 			return nil
 		}
@@ -53,37 +60,46 @@ func (f *familyOf) drop(blocked map[string]bool) {
 	before := len(f.going)
 	f.going = slices.DeleteFunc(f.going, func(r sweptRow) bool { return blocked[key(r.cells[:len(f.u.e.key)]).id()] })
 	f.blocked += int64(before - len(f.going))
+	for id := range blocked {
+		f.stay(f.u.e, id)
+	}
 }
 
-// accessors finds rows that a foreign key of rows which only access them keeps.
-func (f *familyOf) accessors(ctx context.Context, rows []sweptRow) (map[string]bool, error) {
-	keep := map[string]bool{}
+func (f *familyOf) stay(e *entity, id string) {
+	if f.stays[e] == nil {
+		f.stays[e] = map[string]bool{}
+	}
+	f.stays[e][id] = true
+}
+
+// gripped finds the rows of the closure to which a foreign key holds on, of rows that do not belong to them and that no
+// sweep of this rule takes: the entity of those by the row.
+func (f *familyOf) gripped(ctx context.Context) (map[*node]string, error) {
+	out := map[*node]string{}
 	var calls []*call
-	for _, t := range f.u.e.blocking() {
-		by := map[string][]string{}
-		var parents []key
-		for _, r := range rows {
-			k := (&node{cells: r.cells}).at(t.parentPos)
-			if !k.complete() {
-				continue
-			}
-			id := refID(t.refs, k)
-			if by[id] == nil {
-				parents = append(parents, k)
-			}
-			by[id] = append(by[id], key(r.cells[:len(f.u.e.key)]).id())
-		}
-		for part := range slices.Chunk(parents, f.u.m.d.dialect.keysPerStatement) {
-			q := f.u.m.d.dialect.statement("SELECT DISTINCT ").list("", t.cols).add(" FROM ", t.child.from, " WHERE ").in("", t.cols, part)
-			calls = append(calls, q.call(func(values [][]byte) error {
-				for _, id := range by[refID(t.refs, cells(values))] {
-					keep[id], f.blockedBy[t.child.Name] = true, true
+	for _, e := range f.u.m.entities {
+		for _, t := range e.blocking() {
+			by := map[string]*node{}
+			var parents []key
+			for _, n := range f.c.nodes[e] {
+				k := n.at(t.parentPos)
+				if n.doomed && k.complete() && !f.c.above[t.child] {
+					by[refID(t.refs, k)] = n
+					parents = append(parents, k)
 				}
-				return nil
-			}))
+			}
+			for part := range slices.Chunk(parents, f.u.m.d.dialect.keysPerStatement) {
+				q := f.u.m.d.dialect.statement("SELECT DISTINCT ").list("", t.cols).add(" FROM ", t.child.from, " WHERE ").in("", t.cols, part)
+				calls = append(calls, q.call(func(values [][]byte) error {
+					if n := by[refID(t.refs, cells(values))]; n != nil {
+						out[n] = t.child.Name
+					}
+					return nil
+				}))
+			}
 		}
 	}
-	return keep, f.s.run(ctx, calls...)
+	return out, f.s.run(ctx, calls...)
 }
 
 // close computes the closure of the rows that go.
@@ -91,6 +107,9 @@ func (f *familyOf) close(ctx context.Context) error {
 	c := &closure{
 		m: f.u.m, s: f.s, lock: f.lock, merged: true, tenant: f.tenant, batch: connectors.Batch{{}},
 		held: f.held, stays: f.stays, marks: f.u.marks, counting: leavesIgnored, seeds: f.u.e,
+	}
+	if !f.alone {
+		c.above, c.plain = f.u.above, f.u.plain
 	}
 	c.reset()
 	seeds := make([]*node, len(f.going))
@@ -111,7 +130,7 @@ func (f *familyOf) close(ctx context.Context) error {
 
 // act decides what happens to every row of the closure. It returns the due rows that are blocked, by the id of their key,
 // and whether the decision must be taken again because some row turned out to stay.
-func (f *familyOf) act() (blocked map[string]bool, again bool) {
+func (f *familyOf) act(gripped map[*node]string) (blocked map[string]bool, again bool) {
 	c := f.c
 	type stay struct {
 		n  *node
@@ -146,16 +165,22 @@ func (f *familyOf) act() (blocked map[string]bool, again bool) {
 		}
 		staying = append(staying, stay{p, by})
 	}
+	_ = c.each(func(n *node) error {
+		if by := gripped[n]; by != "" {
+			block(n, by)
+		}
+		return nil
+	})
 	for len(staying) > 0 {
 		at := staying[len(staying)-1]
 		staying = staying[:len(staying)-1]
 		n := at.n
-		for _, ts := range [][]*tie{n.e.owners, n.e.owns} {
+		for i, ts := range [][]*tie{n.e.owners, n.e.owns, n.e.accessors} {
 			for _, t := range ts {
 				parent := c.deletedParent(n, t)
 				switch {
-				case parent == nil:
-				case n.action == dsr.Release && emptied(n.e, t) != nil:
+				case parent == nil || i == 2 && !t.grips():
+				case i < 2 && n.action == dsr.Release && emptied(n.e, t) != nil:
 					n.nulls = append(n.nulls, emptied(n.e, t))
 				default:
 					block(parent, at.by)
@@ -175,10 +200,7 @@ func (f *familyOf) act() (blocked map[string]bool, again bool) {
 		if n.doomed && n.action == "" { // what it owns stays with it
 			again = true
 			if !n.seed {
-				if f.stays[n.e] == nil {
-					f.stays[n.e] = map[string]bool{}
-				}
-				f.stays[n.e][n.key().id()] = true
+				f.stay(n.e, n.key().id())
 			}
 		}
 		return nil

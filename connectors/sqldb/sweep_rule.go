@@ -21,6 +21,9 @@ type sweepRule struct {
 	// marks are asked of the rows that go with a due row: holds, and statutory minima of their own.
 	marks marks
 	masks []masking // of a rule that pseudonymises
+	// above and plain are where its rows may own others together: see [closure.climb]. above is nil where they own nothing
+	// together.
+	above, plain map[*entity]bool
 }
 
 // newSweepRule reads a rule; it refuses what the database cannot carry out.
@@ -67,16 +70,20 @@ func (m *model) newSweepRule(entity string, r connectors.Rule, cut connectors.Cu
 		}
 		return u, nil
 	}
-	if err := u.minima(m.d.now()); err != nil {
+	if err := u.minima(m.d.now(), len(held.Subjects) > 0); err != nil {
 		return nil, err
 	}
 	return u, nil
 }
 
 // minima notes what is asked of rows that may go with the rule's: statutory minima, and whether they are due themselves.
-func (u *sweepRule) minima(now time.Time) error {
+// held says that subjects are under a hold, whose rows may be anywhere.
+func (u *sweepRule) minima(now time.Time, held bool) error {
 	family := u.m.family(u.e)
-	if slices.ContainsFunc(u.e.owners, func(t *tie) bool { return slices.Contains(family, t.parent) }) {
+	if up := above(u.e, family); shares(up) {
+		u.above = up
+	}
+	if u.above != nil || slices.ContainsFunc(u.e.owners, func(t *tie) bool { return slices.Contains(family, t.parent) }) {
 		u.marks.of(u.e).due = u
 	}
 	for _, e := range family {
@@ -96,6 +103,10 @@ func (u *sweepRule) minima(now time.Time) error {
 			mark := u.marks.of(e)
 			mark.minimum = append(mark.minimum, minimum{starts: s, when: r.When})
 		}
+	}
+	u.plain = map[*entity]bool{}
+	for e := range u.above {
+		u.plain[e] = !held && u.plainly(e)
 	}
 	return nil
 }
@@ -182,14 +193,18 @@ func (u *sweepRule) direct(held connectors.Holds) bool {
 func (e *entity) blocking() []*tie {
 	var out []*tie
 	for _, t := range e.accessed {
-		for _, r := range t.child.table.References {
-			if r.Entity == e.table.Name && slices.Equal(r.Columns, columnNames(t.cols)) && r.OnDelete != "set null" && r.OnDelete != "set default" {
-				out = append(out, t)
-				break
-			}
+		if t.grips() {
+			out = append(out, t)
 		}
 	}
 	return out
+}
+
+// grips reports whether a foreign key keeps the parent, or takes the child with it.
+func (t *tie) grips() bool {
+	return slices.ContainsFunc(t.child.table.References, func(r connectors.Reference) bool {
+		return r.Entity == t.parent.table.Name && slices.Equal(r.Columns, columnNames(t.cols)) && r.OnDelete != "set null" && r.OnDelete != "set default"
+	})
 }
 
 // A masking is one mask of a rule on its column.
