@@ -44,12 +44,13 @@ func (e Action) Valid() bool {
 
 // Defines values for Cause.
 const (
-	CauseArchived   Cause = "archived"
-	CauseHold       Cause = "hold"
-	CauseLegalHold  Cause = "legal-hold"
-	CauseLiveFile   Cause = "live-file"
-	CauseObjectLock Cause = "object-lock"
-	CauseRetention  Cause = "retention"
+	CauseArchived         Cause = "archived"
+	CauseHold             Cause = "hold"
+	CauseLegalHold        Cause = "legal-hold"
+	CauseLiveFile         Cause = "live-file"
+	CauseObjectLock       Cause = "object-lock"
+	CauseRetention        Cause = "retention"
+	CauseUnfinishedUpload Cause = "unfinished-upload"
 )
 
 // Valid indicates whether the value is a known member of the Cause enum.
@@ -66,6 +67,8 @@ func (e Cause) Valid() bool {
 	case CauseObjectLock:
 		return true
 	case CauseRetention:
+		return true
+	case CauseUnfinishedUpload:
 		return true
 	default:
 		return false

@@ -38,12 +38,13 @@ type Cause string
 
 // Causes.
 const (
-	CauseRetention  Cause = "retention"   // the store deletes it by its own retention, not singly
-	CauseObjectLock Cause = "object-lock" // a retention date of S3 Object Lock
-	CauseLegalHold  Cause = "legal-hold"  // a legal hold of S3 Object Lock: ends when somebody lifts it
-	CauseArchived   Cause = "archived"    // must be restored from an archive tier before it can be read
-	CauseLiveFile   Cause = "live-file"   // a log file that is still written to: waits for its rotation
-	CauseHold       Cause = "hold"        // a Hold of Lethe: legal hold or restriction
+	CauseRetention  Cause = "retention"         // the store deletes it by its own retention, not singly
+	CauseObjectLock Cause = "object-lock"       // a retention date of S3 Object Lock
+	CauseLegalHold  Cause = "legal-hold"        // a legal hold of S3 Object Lock: ends when somebody lifts it
+	CauseArchived   Cause = "archived"          // must be restored from an archive tier before it can be read
+	CauseLiveFile   Cause = "live-file"         // a log file that is still written to: waits for its rotation
+	CauseUpload     Cause = "unfinished-upload" // parts of an object in a bucket that nobody can read before it is whole
+	CauseHold       Cause = "hold"              // a Hold of Lethe: legal hold or restriction
 )
 
 // Exception says what stays and why: article, statute, and the DeletionRule that ends it.

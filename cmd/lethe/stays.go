@@ -45,6 +45,7 @@ var causes = map[dsr.Cause]string{
 	dsr.CauseLegalHold:  "under a legal hold of Object Lock; erased when somebody lifts it",
 	dsr.CauseArchived:   "in an archive tier; restore it, and it is erased then",
 	dsr.CauseLiveFile:   "in a file that is still written to; erased after its rotation",
+	dsr.CauseUpload:     "perhaps in an upload that is not finished; searched when it is, and aborted when the map says so",
 	dsr.CauseHold:       "under a hold; erased when it is lifted",
 }
 

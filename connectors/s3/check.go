@@ -204,7 +204,7 @@ func (c *checking) entity(ctx context.Context, e *entity) error {
 		c.add("archived", connectors.Warning, e.Name, fmt.Sprintf("%d of the first versions are archived: what is in them cannot be searched", archived),
 			"Restore them before a request, or map their prefix as whole objects.")
 	}
-	if e.layout == nil {
+	if !e.blindUploads() {
 		return nil
 	}
 	n := 0
@@ -216,7 +216,7 @@ func (c *checking) entity(ctx context.Context, e *entity) error {
 	})
 	if n > 0 {
 		c.add("unfinished-uploads", connectors.Warning, e.Name, fmt.Sprintf("%d multipart uploads are unfinished: nobody can see whose records are in them", n),
-			"Set a lifecycle rule that aborts them after some days.")
+			"Erasures wait for them: set abort_uploads, or a lifecycle rule that aborts them after some days.")
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package s3
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/records"
@@ -16,6 +17,7 @@ type entity struct {
 	pattern *pattern
 	layout  *records.Layout // nil: whole objects
 	props   []property      // of whole objects
+	abort   time.Duration   // age from which uploads of nobody knows whom are aborted; 0 is never
 	tenant  string          // the map's tenant identifier, where the entity is not shared
 	kinds   map[string]dsr.IdentifierKind
 }
@@ -45,6 +47,9 @@ func newEntity(sys *connectors.System, m *connectors.Entity, o connectors.Option
 		if _, ok := sys.Identifiers[name]; !ok {
 			return nil, invalid(m.Name+".objects", "refers to an identifier that the map does not have", "Declare it under identifiers.")
 		}
+	}
+	if e.abort, _ = m.Settings[abortUploads].(time.Duration); e.abort < 0 {
+		return nil, invalid(m.Name+"."+abortUploads, "is negative", "Write for example 168h, or leave it out.")
 	}
 	if m.Erase == dsr.Expire {
 		return nil, invalid(m.Name+".erase", "expire is not for buckets: objects can be deleted", "Write delete.")

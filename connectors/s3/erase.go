@@ -287,7 +287,11 @@ func (w *work) entity(ctx context.Context, p *pass) error {
 		d.victims = append(d.victims, victim{Key: u.Key, Upload: u.ID, Refs: []string{ref}, Tallies: p.tally(ref, dsr.Delete, 1)})
 		return nil
 	})
-	if err != nil || len(d.victims) == 0 {
+	if err != nil {
+		return err
+	}
+	old, err := w.noteUploads(ctx, p)
+	if d.victims = append(d.victims, old...); err != nil || len(d.victims) == 0 {
 		return err
 	}
 	return w.chunk(ctx, p, d, w.cp.After, true)

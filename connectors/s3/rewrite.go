@@ -147,8 +147,7 @@ func (b *Bucket) rewriteParts(ctx context.Context, f *records.Finder, w rewritin
 	return b.verified(ctx, w, done.VersionId, done.ETag, p.total, t)
 }
 
-// abort drops an upload of ours. An upload that stays is found by the next search of an entity whose keys name people,
-// and is a finding of Check elsewhere.
+// abort drops an upload of ours. One that stays is met by the next erasure, like those of others (uploads.go).
 func (b *Bucket) abort(ctx context.Context, key, upload string) {
 	_, _ = b.client.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: &b.name, Key: &key, UploadId: &upload})
 }

@@ -73,6 +73,9 @@ func Kinds() []connectors.Kind {
 	entity := append([]connectors.Setting{{
 		Name: "objects", Required: true, Type: "string", Parse: parseObjects,
 		Doc: "Pattern of keys: * is any text without a slash, ** any text, {identifier} an identifier's value.",
+	}, {
+		Name: abortUploads, Type: "duration",
+		Doc: "Age, as 168h, from which an erasure aborts unfinished uploads that may hold anybody's records; without it erasures wait for them.",
 	}}, records.Settings()...)
 	return []connectors.Kind{{
 		Name: "s3", Flat: true, Expires: true, EntityKeys: entity, Open: open,

@@ -36,6 +36,9 @@ func (b *Bucket) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue
 			}
 			return nil
 		})
+		if err == nil {
+			err = v.uploads(ctx, p, q.Keys)
+		}
 		if err != nil {
 			return nil, err
 		}
