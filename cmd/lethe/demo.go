@@ -33,7 +33,7 @@ removed when you stop it, unless --dir says where, or --exit leaves them for you
 				return err
 			}
 			o.S3 = func() *exec.Cmd {
-				s3 := exec.Command(program, c.Name(), demoS3)
+				s3 := exec.CommandContext(context.WithoutCancel(c.Context()), program, c.Name(), demoS3)
 				s3.Stderr = os.Stderr
 				return s3
 			}

@@ -30,7 +30,7 @@ const (
 	bucketRegion = "eu-north-1"
 	bucketKey    = "lethe-demo"
 	bucketFolder = "bucket"
-	secretName   = "LETHE_DEMO_S3_SECRET"
+	secretName   = "LETHE_DEMO_S3_SECRET" //nolint:gosec // a variable's name
 	listenName   = "LETHE_DEMO_S3_LISTEN"
 	folderName   = "LETHE_DEMO_S3_DIR"
 )

@@ -133,12 +133,12 @@ func (t *tx) sealedHolds(rows []holdRow) ([]engine.SealedHold, error) {
 		})
 	}
 	out := make([]engine.SealedHold, 0, len(rows))
-	for i := range rows {
-		h := rows[i].hold()
+	for _, row := range rows {
+		h := row.hold()
 		for _, s := range of[h.ID] {
 			h.Commitments = append(h.Commitments, s.Commitment)
 		}
-		out = append(out, engine.SealedHold{Hold: h, Sealed: of[h.ID], DataKey: rows[i].DataKey})
+		out = append(out, engine.SealedHold{Hold: h, Sealed: of[h.ID], DataKey: row.DataKey})
 	}
 	return out, nil
 }
