@@ -51,7 +51,7 @@ func (l *Logs) Check(ctx context.Context) ([]connectors.Finding, error) {
 			return nil, err
 		}
 		for _, cp := range copies {
-			c.found(connectors.Warning, "subscription", e, "the "+cp.What+" hands events on to "+cp.Recipient,
+			c.found(connectors.Warning, "subscription", e, "the "+cp.What+" hands events on to the "+cp.Recipient,
 				"map where they go as a system, or see how long they stay there")
 		}
 	}

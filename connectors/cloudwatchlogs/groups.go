@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/arn"
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
@@ -86,14 +87,22 @@ func (l *Logs) eachGroup(ctx context.Context, prefix string, fn func(*group) boo
 func (l *Logs) copies(ctx context.Context, name string) ([]dsr.Copy, error) {
 	in := &cloudwatchlogs.DescribeSubscriptionFiltersInput{LogGroupName: &name}
 	var out []dsr.Copy
+	home := ""
 	for {
 		page, err := l.client.DescribeSubscriptionFilters(ctx, in)
 		if err != nil {
 			return nil, classify("DescribeSubscriptionFilters", err)
 		}
+		if len(page.SubscriptionFilters) > 0 && home == "" {
+			g, err := l.group(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			home = arn.Account(g.arn)
+		}
 		for _, f := range page.SubscriptionFilters {
 			out = append(out, dsr.Copy{
-				System: l.sys.Name, What: "subscription " + str(f.FilterName) + " of the log group " + name, Recipient: str(f.DestinationArn),
+				System: l.sys.Name, What: "subscription " + str(f.FilterName) + " of the log group " + name, Recipient: arn.Words(str(f.DestinationArn), home),
 			})
 		}
 		if in.NextToken = page.NextToken; str(in.NextToken) == "" {

@@ -308,7 +308,7 @@ func TestCheck(t *testing.T) {
 	w := setup(t)
 	require.Empty(t, check(w))
 
-	w.Ship(group, "to-lake", "arn:aws:firehose:eu-north-1:123456789012:deliverystream/lake")
+	w.Ship(group, "to-lake", "arn:aws:firehose:eu-north-1:210987654321:deliverystream/lake")
 	w.Retain("/other", 0)
 	w.Retain("/ignored", 0)
 	w.sys.Ignored = map[string]string{"/ignored": "metrics"}
@@ -326,7 +326,7 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []dsr.Copy{{
 		System: "logs", What: "subscription to-lake of the log group " + group,
-		Recipient: "arn:aws:firehose:eu-north-1:123456789012:deliverystream/lake",
+		Recipient: "Firehose stream lake of another AWS account",
 	}}, found.Copies)
 
 	w = setup(t)

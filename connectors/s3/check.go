@@ -100,17 +100,12 @@ func (c *checking) objectLock(ctx context.Context) error {
 }
 
 func (c *checking) replication(ctx context.Context) error {
-	out, err := c.b.client.GetBucketReplication(ctx, &s3.GetBucketReplicationInput{Bucket: &c.b.name})
-	if err != nil || out.ReplicationConfiguration == nil {
-		return err
+	to, err := c.b.replicas(ctx)
+	for _, name := range to {
+		c.add("replication", connectors.Warning, "", "the bucket replicates to the "+name+"; deletes of versions are not replicated",
+			"Map the destination as a system of its own, or name it in copies.")
 	}
-	for _, r := range out.ReplicationConfiguration.Rules {
-		if r.Status == types.ReplicationRuleStatusEnabled && r.Destination != nil {
-			c.add("replication", connectors.Warning, "", "the bucket replicates to "+strings.TrimPrefix(aws.ToString(r.Destination.Bucket), "arn:aws:s3:::")+
-				"; deletes of versions are not replicated", "Map the destination as a system of its own, or name it in copies.")
-		}
-	}
-	return nil
+	return err
 }
 
 func (c *checking) lifecycle(ctx context.Context) error {
@@ -143,15 +138,13 @@ func (c *checking) lifecycle(ctx context.Context) error {
 }
 
 func (c *checking) notifications(ctx context.Context) error {
-	out, err := c.b.client.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &c.b.name})
-	if err != nil {
-		return err
-	}
-	if n := len(out.LambdaFunctionConfigurations) + len(out.QueueConfigurations) + len(out.TopicConfigurations); n > 0 || out.EventBridgeConfiguration != nil {
-		c.add("event-notifications", connectors.Warning, "", "the bucket sends event notifications: a rewritten object is a new one to who listens, and may be copied again",
+	to, err := c.b.listeners(ctx)
+	if len(to) > 0 {
+		c.add("event-notifications", connectors.Warning, "",
+			"the bucket sends event notifications ("+strings.Join(to, ", ")+"): a rewritten object is a new one to who listens, and may be copied again",
 			"Have listeners leave out what Lethe's role wrote, or name what they copy in copies.")
 	}
-	return nil
+	return err
 }
 
 func (c *checking) logging(ctx context.Context) error {

@@ -42,7 +42,10 @@ func (b *Bucket) Locate(ctx context.Context, q connectors.Query) (connectors.Loc
 			out.Unsearched = append(out.Unsearched, e.Name+"."+field)
 		}
 	}
-	return out, nil
+	if !q.Teaching && !q.Export && len(out.Counts) > 0 {
+		out.Copies, err = b.copies(ctx)
+	}
+	return out, err
 }
 
 // line is what one Count is of.

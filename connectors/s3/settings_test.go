@@ -39,7 +39,7 @@ func TestCheckTellsWhatKeepsAndCopiesObjects(t *testing.T) {
 		"object-lock":       `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>`,
 		"replication":       `<ReplicationConfiguration><Role>r</Role><Rule><Status>Enabled</Status><Destination><Bucket>arn:aws:s3:::example-copy</Bucket></Destination></Rule></ReplicationConfiguration>`,
 		"lifecycle":         `<LifecycleConfiguration><Rule><ID>cold</ID><Status>Enabled</Status><Filter><Prefix></Prefix></Filter><Transition><Days>30</Days><StorageClass>GLACIER</StorageClass></Transition></Rule></LifecycleConfiguration>`,
-		"notification":      `<NotificationConfiguration><QueueConfiguration><Id>q</Id><Queue>arn:aws:sqs:eu-north-1:1:q</Queue><Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>`,
+		"notification":      `<NotificationConfiguration><QueueConfiguration><Id>q</Id><Queue>arn:aws:sqs:eu-north-1:123456789012:orders</Queue><Event>s3:ObjectCreated:*</Event></QueueConfiguration><CloudFunctionConfiguration><Id>l</Id><CloudFunction>arn:aws:lambda:eu-north-1:210987654321:function:resize</CloudFunction><Event>s3:ObjectCreated:*</Event></CloudFunctionConfiguration><EventBridgeConfiguration/></NotificationConfiguration>`,
 		"logging":           `<BucketLoggingStatus><LoggingEnabled><TargetBucket>example-logs</TargetBucket><TargetPrefix>x</TargetPrefix></LoggingEnabled></BucketLoggingStatus>`,
 		"ownershipControls": `<OwnershipControls><Rule><ObjectOwnership>ObjectWriter</ObjectOwnership></Rule></OwnershipControls>`,
 	})
@@ -48,6 +48,17 @@ func TestCheckTellsWhatKeepsAndCopiesObjects(t *testing.T) {
 	b := s.open(t, sys, connectors.Options{})
 	found, err := b.Check(background)
 	require.NoError(t, err)
+	for _, one := range found {
+		require.NotRegexp(t, "[0-9]{12}", one.Message, "of an account nothing is to be read")
+	}
+	located, err := b.Locate(background, connectors.Query{Batch: connectors.Batch{subject("a", "user_id", "1")}})
+	require.NoError(t, err)
+	require.Equal(t, []dsr.Copy{
+		{System: "lake", What: "replication of the bucket " + s.Name, Recipient: "S3 bucket example-copy"},
+		{System: "lake", What: "event notification of the bucket " + s.Name, Recipient: "Lambda function resize"},
+		{System: "lake", What: "event notification of the bucket " + s.Name, Recipient: "SQS queue orders"},
+		{System: "lake", What: "event notification of the bucket " + s.Name, Recipient: "Amazon EventBridge"},
+	}, located.Copies)
 	require.Equal(t, []string{
 		"error mfa-delete", "warning access-logging", "warning event-notifications", "warning lifecycle-archives", "warning object-lock",
 		"warning object-ownership", "warning replication", "warning unfinished-uploads",
