@@ -10,27 +10,27 @@ import (
 	"github.com/lethe-gdpr/lethe/mask"
 )
 
-// maxCombinations bounds the combinations of a rule's values that are tried on a partial index.
+// maxCombinations bounds the combinations of a rule's values that an index is thought to serve.
 const maxCombinations = 100
 
-// equalities are the columns that a rule's conditions tie to one value, in the order of the conditions. An index may
-// lead with them.
-func equalities(d *dialect, e *checked, r *connectors.Rule) []string {
+// tied are the columns that a rule's conditions tie to at most so many values, in the order of the conditions. An index
+// may lead with them.
+func (k *checker) tied(e *checked, r *connectors.Rule, values int) []string {
 	var out []string
 	for _, w := range r.When {
 		c := columnOf(e.table, w.Field)
-		casts := c != nil && c.Class == connectors.ClassEnum && d.name == postgres // compared as text
-		if c != nil && !casts && (w.Null || len(w.Values) == 1) && w.Field != r.Start.Field && !slices.Contains(out, w.Field) {
+		casts := c != nil && c.Class == connectors.ClassEnum && k.d.dialect.name == postgres // compared as text
+		if c != nil && !casts && !w.NotNull && len(w.Values) <= values && w.Field != r.Start.Field && !slices.Contains(out, w.Field) {
 			out = append(out, w.Field)
 		}
 	}
 	return out
 }
 
-// startIndexed reports whether an index leads to the rows that a rule makes due: its first columns are tied to one value by
-// the rule's conditions, and the next is the starting point. Of a partitioned table every partition may have its own.
+// startIndexed reports whether an index leads to the rows that a rule makes due: its first columns are tied to a few values
+// by the rule's conditions, and the next is the starting point. Of a partitioned table every partition may have its own.
 func (k *checker) startIndexed(ctx context.Context, e *checked, r *connectors.Rule, t *connectors.EntitySchema) bool {
-	tied := equalities(k.d.dialect, e, r)
+	tied := k.tied(e, r, maxCombinations)
 	facts := k.c.facts[t.Name]
 	if slices.ContainsFunc(facts.ordered, func(x orderedIndex) bool {
 		for _, name := range x.columns {
@@ -73,6 +73,9 @@ func (k *checker) implied(ctx context.Context, e *checked, r *connectors.Rule, w
 	}
 	if len(columns) == 1 && onlyNotNull(where, columns[0]) {
 		return columns[0] == r.Start.Field || present(r.When, columns[0])
+	}
+	if k.d.dialect.name == sqlite && strings.ContainsAny(where, "(<>!|") { // it proves only what is written in the same way
+		return false
 	}
 	// Otherwise the database is asked about every combination of the values that the rule means.
 	combinations := []map[string]mask.Spec{{}}

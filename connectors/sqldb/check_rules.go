@@ -121,8 +121,8 @@ func (k *checker) checkStartIndex(ctx context.Context, e *checked, r *connectors
 	if c == nil || !startClass(c.Class) || k.startIndexed(ctx, e, r, e.table) {
 		return nil
 	}
-	hint := k.createIndex(e, append(equalities(k.d.dialect, e, r), c.Name))
-	if r.Action == retention.Delete && len(r.Start.Latest)+len(r.When)+len(after) == 0 && c.Class != connectors.ClassText {
+	hint := k.createIndex(e, append(k.tied(e, r, 1), c.Name))
+	if k.dropsPartitions(e, r, c, after) {
 		ranged, may, err := k.rangedBy(ctx, e, c)
 		switch {
 		case err != nil || ranged && may:
@@ -130,11 +130,23 @@ func (k *checker) checkStartIndex(ctx context.Context, e *checked, r *connectors
 		case ranged && k.d.dialect.name == postgres:
 			hint += "; or let Lethe's user own the table and its partitions, which can then be dropped whole"
 		case ranged:
-			hint += "; or give Lethe's user ALTER and DROP on the table, so that partitions can be dropped whole"
+			hint += "; or give Lethe's user ALTER, DROP and LOCK TABLES, so that partitions can be dropped whole"
 		}
 	}
 	k.add(FindUnindexedStart, k.costly(e.table), e.Name, c.Name, "no index serves the rule's start: a sweep reads the whole table over and over", hint)
 	return nil
+}
+
+// dropsPartitions reports whether the rule may drop partitions of the entity: its outcome is the same for all rows of one,
+// and nothing else would have to learn that they go. See [sweepRule.partitionable].
+func (k *checker) dropsPartitions(e *checked, r *connectors.Rule, start *connectors.Column, after []*connectors.Rule) bool {
+	if r.Action != retention.Delete || len(r.Start.Latest)+len(r.When)+len(after)+len(e.Owns)+e.table.Triggers > 0 ||
+		start.Class == connectors.ClassText {
+		return false
+	}
+	return !slices.ContainsFunc(k.c.schema.Entities, func(t connectors.EntitySchema) bool {
+		return slices.ContainsFunc(t.References, func(r connectors.Reference) bool { return r.Entity == e.table.Name })
+	})
 }
 
 // costly is the Severity of what reads a table as a whole: from countLimit rows on that is a disaster.
@@ -146,7 +158,7 @@ func (k *checker) costly(t *connectors.EntitySchema) connectors.Severity {
 }
 
 // rangedBy reports whether the table is partitioned by range on the column, and whether Lethe's user may drop partitions.
-// The ways of partitioning are those of [sweepRule.duePartitions].
+// The ways of partitioning are those of [sweepRule.duePostgres] and [sweepRule.dueMariaDB].
 func (k *checker) rangedBy(ctx context.Context, e *checked, c *connectors.Column) (ranged, may bool, err error) {
 	if k.d.dialect.name == sqlite {
 		return false, false, nil
@@ -161,7 +173,9 @@ func (k *checker) rangedBy(ctx context.Context, e *checked, c *connectors.Column
 JOIN pg_class part ON part.oid = i.inhrelid WHERE i.inhparent = c.oid AND NOT pg_has_role(part.relowner, 'USAGE')))::text
 FROM pg_partitioned_table t JOIN pg_class c ON c.oid = t.partrelid
 JOIN pg_attribute a ON a.attrelid = t.partrelid AND a.attnum = t.partattrs[0]
-WHERE t.partstrat = 'r' AND t.partnatts = 1 AND t.partrelid = `).arg(int64(e.facts.oid)).add("::bigint::oid AND a.attname = ").arg(c.Name).add("::text")
+WHERE current_setting('server_version_num')::int >= 140000 AND NOT EXISTS (SELECT 1 FROM pg_publication_tables p
+JOIN pg_namespace n ON n.nspname = p.schemaname WHERE n.oid = c.relnamespace AND p.tablename = c.relname)
+AND t.partstrat = 'r' AND t.partnatts = 1 AND t.partrelid = `).arg(int64(e.facts.oid)).add("::bigint::oid AND a.attname = ").arg(c.Name).add("::text")
 		err := r.run(ctx, q.call(func(v [][]byte) error {
 			ranged, may = true, string(v[0]) == "true"
 			return nil
@@ -185,5 +199,5 @@ WHERE partition_method LIKE 'RANGE%' AND table_schema = `).arg(e.facts.schema).a
 	if err != nil {
 		return false, false, err
 	}
-	return true, has(e.facts, "ALTER", "") && has(e.facts, "DROP", ""), nil
+	return true, has(e.facts, "ALTER", "") && has(e.facts, "DROP", "") && has(e.facts, "LOCK TABLES", ""), nil
 }

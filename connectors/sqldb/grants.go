@@ -36,16 +36,16 @@ func (d *DB) Grants(ctx context.Context, principal string) (string, error) {
 	case sqlite:
 		sb.WriteString("-- SQLite has no users: Lethe's process needs to read and write the database file and its folder.\n")
 	case postgres:
-		k.grantPostgres(&sb, d.dialect.quote(principal))
+		err = k.grantPostgres(ctx, &sb, d.dialect.quote(principal))
 	default:
-		k.grantMariaDB(&sb, mariaDBUser(principal))
+		err = k.grantMariaDB(ctx, &sb, mariaDBUser(principal))
 	}
-	return sb.String(), nil
+	return sb.String(), err
 }
 
 func oneLine(s string) string { return strings.NewReplacer("\n", " ", "\r", " ").Replace(s) }
 
-func (k *checker) grantPostgres(sb *strings.Builder, user string) {
+func (k *checker) grantPostgres(ctx context.Context, sb *strings.Builder, user string) error {
 	var schemas []string
 	needs := merged(k.needs())
 	for _, n := range needs {
@@ -65,6 +65,43 @@ func (k *checker) grantPostgres(sb *strings.Builder, user string) {
 	sb.WriteString("-- Keep values out of the server's log; a superuser must run these two.\n")
 	fmt.Fprintf(sb, "ALTER ROLE %s SET log_parameter_max_length = 0;\n", user)
 	fmt.Fprintf(sb, "ALTER ROLE %s SET log_parameter_max_length_on_error = 0;\n", user)
+	pace := k.d.pace
+	k.grantPace(sb, pace.Lag > 0 && len(k.d.replicas) == 0 || pace.Sessions > 0, "pace.lag or pace.sessions",
+		fmt.Sprintf("GRANT pg_read_all_stats TO %s;", user))
+	return k.notePartitions(ctx, sb, func(e *checked) string {
+		return fmt.Sprintf("while the user owns it and its partitions: ALTER TABLE %s OWNER TO %s;", k.quoted(e.facts), user)
+	})
+}
+
+// grantPace writes what sweeps need to see when they should pause, as a comment where they do not look as far as is known.
+func (k *checker) grantPace(sb *strings.Builder, looks bool, settings, statement string) {
+	if !slices.ContainsFunc(k.entities, func(e *checked) bool { return len(e.Rules) > 0 }) {
+		return
+	}
+	if looks {
+		fmt.Fprintf(sb, "-- Sweeps look at the server's load (policy.retention.%s); who administers the server must run this.\n%s\n", settings, statement)
+	} else {
+		fmt.Fprintf(sb, "-- Where policy.retention of the server's --config has %s, also: %s\n", settings, statement)
+	}
+}
+
+// notePartitions says of each table that is partitioned on the start of a rule what it takes to drop whole partitions. That
+// is more than the map needs, so it is left to a person.
+func (k *checker) notePartitions(ctx context.Context, sb *strings.Builder, how func(e *checked) string) error {
+	var failed error
+	noted := make(map[*checked]bool)
+	k.eachRule(func(e *checked, r *connectors.Rule, after []*connectors.Rule) {
+		c := columnOf(e.table, r.Start.Field)
+		if c == nil || noted[e] || failed != nil || !k.dropsPartitions(e, r, c, after) {
+			return
+		}
+		ranged, _, err := k.rangedBy(ctx, e, c)
+		if failed = err; ranged {
+			noted[e] = true
+			fmt.Fprintf(sb, "-- Whole partitions of %s are dropped %s\n", oneLine(e.Name), how(e))
+		}
+	})
+	return failed
 }
 
 // harmless returns a column that is neither part of a key nor of a reference, or else the first column.
@@ -79,10 +116,16 @@ func (k *checker) harmless(n need) string {
 	return e.table.Columns[0].Name
 }
 
-func (k *checker) grantMariaDB(sb *strings.Builder, user string) {
+func (k *checker) grantMariaDB(ctx context.Context, sb *strings.Builder, user string) error {
 	for _, n := range merged(k.needs()) {
 		k.grant(sb, n, user)
 	}
+	k.grantPace(sb, k.d.pace.Sessions > 0 || k.d.pace.LockWaits > 0, "pace.sessions or pace.lock_waits",
+		fmt.Sprintf("GRANT PROCESS ON *.* TO %s;", user))
+	return k.notePartitions(ctx, sb, func(e *checked) string {
+		return fmt.Sprintf("with this, by which the user could drop the table too: GRANT ALTER, DROP ON %s TO %s; GRANT LOCK TABLES ON %s.* TO %[2]s;",
+			k.quoted(e.facts), user, k.d.dialect.quote(e.facts.schema))
+	})
 }
 
 // merged adds what an entity's deletion rules need to what requests need of it.
