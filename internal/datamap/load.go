@@ -25,7 +25,9 @@ func Load(text []byte, env func(string) (string, bool), kinds []connectors.Kind)
 	if !ok {
 		return nil, r.faults
 	}
-	m := &Map{Identifiers: map[string]dsr.IdentifierKind{}, Classes: map[string]retention.Class{}}
+	m := &Map{
+		Identifiers: map[string]dsr.IdentifierKind{}, Classes: map[string]retention.Class{}, places: map[string]map[string]string{},
+	}
 	systems := &systemReader{reader: r, m: m, kinds: kinds, identified: map[string]bool{}, ruleNames: map[string]bool{}}
 	r.mapping(
 		root, "",

@@ -26,6 +26,9 @@ type Map struct {
 	Systems     []*connectors.System // sorted by name
 	Classes     map[string]retention.Class
 	Art15       Art15
+	// places are the settings that say where each System is, as the map has them: references to variables and not their
+	// values, so that a new password changes no rule.
+	places map[string]map[string]string
 }
 
 // Controller is who answers for the data (GDPR Art. 4(7)).

@@ -2,6 +2,7 @@ package datamap_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +143,43 @@ func TestRuleHash(t *testing.T) {
 	for _, r := range base.Rules() {
 		require.Equal(t, r.Hash(), hash(other, r.Name), r.Name)
 	}
+}
+
+// TestRuleHashReaches: an approval also ends when the words of a rule stay the same and the map leads it somewhere else,
+// or makes more go with its rows.
+func TestRuleHashReaches(t *testing.T) {
+	t.Parallel()
+	base := load(t, "shop.yaml")
+	hash := func(m *datamap.Map, name string) string {
+		r, ok := m.Rule(name)
+		require.True(t, ok)
+		return r.Hash()
+	}
+	const dormant, support = "shop.customers.dormant", "shop.sales.orders.support"
+	for what, c := range map[string]struct {
+		from, to string
+		changes  []string // the rules that need another approval
+	}{
+		"another table":     {"      customers:\n", "      customers:\n        table: staff\n", []string{dormant}},
+		"a child's table":   {"      messages:\n", "      messages:\n        table: mails\n", []string{dormant}},
+		"no longer tenant":  {"      messages:\n        tenant: account_id\n", "      messages:\n        shared: true\n", []string{dormant}},
+		"another child":     {"groups: {shared: true,", "groups: {shared: true, owned_by: {customer_id: customers},", []string{dormant}},
+		"no minimum":        {"support: {period: P2Y, from: end_of_process, minimum: P1Y", "support: {period: P2Y, from: end_of_process", []string{dormant, support}},
+		"another database":  {"dsn: ${SHOP_DSN}", "dsn: test://other.example.com/shop", []string{dormant, support}},
+		"another time zone": {"Europe/Stockholm", "Europe/Helsinki", []string{dormant, support}},
+		"what is not part":  {"accessed_by: [{columns: [reader_account, reader_id], entity: customers, references: [account_id, id]}]", "purposes: [invoicing]", nil},
+		"limits and copies": {"connections: 4", "connections: 2", nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			m := load(t, "shop.yaml", c.from, c.to)
+			for _, name := range []string{dormant, support} {
+				require.Equal(t, slices.Contains(c.changes, name), hash(base, name) != hash(m, name), name)
+			}
+		})
+	}
+	const objects = "lake.events.objects"
+	require.NotEqual(t, hash(load(t, "lake.yaml"), objects), hash(load(t, "lake.yaml", "events/**.json.gz", `"**"`), objects))
 }
 
 func TestKeptForEver(t *testing.T) {

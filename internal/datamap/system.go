@@ -81,9 +81,23 @@ func (r *systemReader) system(n *yaml.Node, path string, s *connectors.System) {
 	}
 	if kind != nil {
 		keys = append(keys, r.settings(path, kind.SystemKeys, s.Settings)...)
+		r.m.places[s.Name] = placeOf(n, kind)
 	}
 	r.mapping(n, path, keys...)
 	s.TenantName = r.m.Tenants
+}
+
+// placeOf returns the settings that say where a system is: every one but secrets that it can do without.
+func placeOf(n *yaml.Node, kind *connectors.Kind) map[string]string {
+	place := map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		for _, d := range kind.SystemKeys {
+			if d.Name == n.Content[i].Value && (d.Required || !d.Secret) {
+				place[d.Name] = n.Content[i+1].Value
+			}
+		}
+	}
+	return place
 }
 
 // kind finds a system's connector before its other keys are read.
