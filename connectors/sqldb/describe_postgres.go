@@ -3,21 +3,25 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 )
 
 // The catalogue is read from pg_catalog rather than information_schema, which hides what the user may not use and
 // knows nothing of partitions, partial indexes or domains' base types. Tables of extensions are left out. Tables that
-// inherit count as partitions: statements on their parent reach them too.
+// inherit count as partitions: statements on their parent reach them too. Functions know nothing (NULL) of a table that
+// is dropped while its row of the catalogue is read.
 const (
 	pgTables = `
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid), c.reltuples::bigint,
        coalesce(pg_total_relation_size(c.oid), 0),
-       has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
+       coalesce(has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), false),
        (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
        coalesce(current_schema(), 'public'), coalesce((SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1), 0),
        row_security_active(c.oid)
@@ -368,6 +372,10 @@ func countPostgres(ctx context.Context, q querier, tables []*pgTable) error {
 			counted[i].entity.Rows = n
 			return nil
 		})
+		var gone *pgconn.PgError
+		if errors.As(err, &gone) && gone.Code == "42P01" { // a partition whose time had come, perhaps
+			return transient("a table was dropped while the catalogue was read", number{"SQLSTATE", gone.Code})
+		}
 		if err != nil {
 			return err
 		}

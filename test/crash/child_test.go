@@ -29,6 +29,7 @@ const (
 	envDir     = "LETHE_CRASH_DIR"
 	envStep    = "LETHE_CRASH_STEP" // step to die at; empty is never
 	envCount   = "LETHE_CRASH_COUNT"
+	envSignal  = "LETHE_CRASH_SIGNAL" // what happens at the step: KILL, or STOP, from which the test wakes it
 )
 
 // Steps of the control database's transactions, beside those that connectors name.
@@ -45,7 +46,8 @@ type house struct {
 }
 
 // build wires a house. Leases are short, so that what a killed process held is taken over within the test's patience.
-func build(ctx context.Context, control, target, dir string, step func(name string)) (*house, error) {
+// Its clock is behind by so much.
+func build(ctx context.Context, control, target, dir string, behind time.Duration, step func(name string)) (*house, error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	s, err := store.Open(ctx, control, store.Options{Logger: log})
 	if err != nil {
@@ -65,10 +67,11 @@ func build(ctx context.Context, control, target, dir string, step func(name stri
 	h := &house{store: s}
 	h.engine, err = engine.New(engine.Config{
 		Store: stepping{s, step}, Cipher: held, Committer: held, Pseudonyms: held, Packager: packages, Kinds: sqldb.Kinds(),
-		Getenv: env, Time: wall{}, Logger: log, Step: func(_, name string) { step(name) },
+		Getenv: env, Time: wall{behind}, Logger: log, Step: func(_, name string) { step(name) },
 		Policy: engine.Policy{
 			Lease: time.Second, Backoff: 50 * time.Millisecond,
 			AutoApprove: []engine.AutoApproval{{Name: "test", Kinds: []dsr.Kind{dsr.Access, dsr.Erasure}}},
+			Retention:   engine.RetentionPolicy{Schedule: "* * * * *"},
 		},
 	})
 	if err != nil {
@@ -80,9 +83,9 @@ func build(ctx context.Context, control, target, dir string, step func(name stri
 	return h, err
 }
 
-type wall struct{}
+type wall struct{ behind time.Duration }
 
-func (wall) Now() time.Time { return time.Now() }
+func (w wall) Now() time.Time { return time.Now().Add(-w.behind) }
 
 // stepping names the moments around each commit of the control database.
 type stepping struct {
@@ -110,11 +113,16 @@ func child() error {
 	n, _ := strconv.Atoi(os.Getenv(envCount))
 	left.Store(int64(n))
 	armed := &atomic.Bool{}
-	h, err := build(ctx, os.Getenv(envControl), os.Getenv(envTarget), os.Getenv(envDir), func(at string) {
-		if at == name && armed.Load() && left.Add(-1) == 0 {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+	h, err := build(ctx, os.Getenv(envControl), os.Getenv(envTarget), os.Getenv(envDir), 0, func(at string) {
+		if at != name || !armed.Load() || left.Add(-1) != 0 {
+			return
 		}
+		if os.Getenv(envSignal) == "STOP" {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			return
+		}
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	})
 	if err != nil {
 		return err
@@ -130,7 +138,7 @@ func child() error {
 		close(stop)
 	}()
 	for {
-		for _, tick := range []string{engine.TickLeases, engine.TickNudges} {
+		for _, tick := range []string{engine.TickLeases, engine.TickNudges, engine.TickSweeps} {
 			if err := h.engine.Tick(ctx, engine.Tick{Name: tick}); err != nil {
 				return err
 			}

@@ -126,17 +126,19 @@ type victim struct {
 	died  chan error
 }
 
-func start(t *testing.T, control, target, dir, step string, count int) *victim {
+func start(t *testing.T, control, target, dir, step string, count int, more ...string) *victim {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), envControl+"="+control, envTarget+"="+target, envDir+"="+dir, envStep+"="+step,
 		envCount+"="+strconv.Itoa(count))
+	cmd.Env = append(cmd.Env, more...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	v := &victim{cmd: cmd, stdin: in, died: make(chan error, 1)}
 	go func() { v.died <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless the test failed
 	return v
 }
 
@@ -195,7 +197,8 @@ func (s *scene) settled(t *testing.T) bool {
 }
 
 // await waits for an event of the victim or for the work to be done; it returns true when the victim died by its step.
-func (s *scene) await(t *testing.T, v *victim) bool {
+// What goes on is told before the test gives up.
+func (v *victim) await(t *testing.T, settled func() bool, tell func()) bool {
 	t.Helper()
 	deadline := time.After(time.Minute)
 	for {
@@ -204,16 +207,23 @@ func (s *scene) await(t *testing.T, v *victim) bool {
 			require.ErrorContains(t, err, "killed")
 			return true
 		case <-deadline:
-			for _, id := range s.requests {
-				s.tell(t, id)
-			}
+			tell()
 			t.Fatal("the work neither ends nor dies")
 		case <-time.After(50 * time.Millisecond):
-			if s.settled(t) {
+			if settled() {
 				return false
 			}
 		}
 	}
+}
+
+func (s *scene) await(t *testing.T, v *victim) bool {
+	t.Helper()
+	return v.await(t, func() bool { return s.settled(t) }, func() {
+		for _, id := range s.requests {
+			s.tell(t, id)
+		}
+	})
 }
 
 // tell logs how far a Request came that has not ended.
@@ -284,14 +294,20 @@ func newScene(t *testing.T, control string) *scene {
 	t.Helper()
 	s := &scene{control: control, target: dbtest.Postgres(t), dir: t.TempDir(), erased: map[int]bool{}}
 	world(t, s.target)
-	var err error
-	s.house, err = build(context.Background(), s.control, s.target, s.dir, func(string) {})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = s.store.Close() })
-	require.NoError(t, s.store.Migrate(t.Context()))
-	_, err = s.engine.ActivateMap(t.Context(), actor, []byte(dataMap))
-	require.NoError(t, err)
+	s.house = furnish(t, s.control, s.target, s.dir, dataMap, 0)
 	return s
+}
+
+// furnish builds the test's own house, which files and looks and does not work, on a fresh control database.
+func furnish(t *testing.T, control, target, dir, dataMap string, behind time.Duration) *house {
+	t.Helper()
+	h, err := build(context.Background(), control, target, dir, behind, func(string) {})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = h.store.Close() })
+	require.NoError(t, h.store.Migrate(t.Context()))
+	_, err = h.engine.ActivateMap(t.Context(), actor, []byte(dataMap))
+	require.NoError(t, err)
+	return h
 }
 
 // judge compares the target with what the requests ask for, row by row, and the receipts with the rows that went.
