@@ -51,8 +51,9 @@ func (b *Bucket) Grants(_ context.Context, _ string) (string, error) {
 		},
 		{
 			Sid: "ListEveryVersionAndUpload", Effect: "Allow", Resource: []string{bucket},
-			Action:    []string{"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"},
-			Condition: map[string]map[string]any{"StringLike": {"s3:prefix": prefixes}},
+			Action: []string{"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"},
+			// a HEAD of what is gone has no prefix, and is answered 403 where it may not list
+			Condition: map[string]map[string]any{"StringLikeIfExists": {"s3:prefix": prefixes}},
 		},
 	}
 	if len(readable) > 0 {
@@ -69,17 +70,20 @@ func (b *Bucket) Grants(_ context.Context, _ string) (string, error) {
 			Action: []string{"s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion"},
 		})
 	}
+	encryption := []string{"kms:Decrypt"} // to read at all: an export does
 	if len(writable) > 0 {
-		statements = append(statements,
-			statement{
-				Sid: "RewriteMappedObjects", Effect: "Allow", Resource: writable,
-				Action: []string{"s3:GetObjectAcl", "s3:GetObjectVersionAcl", "s3:PutObject", "s3:PutObjectAcl", "s3:PutObjectTagging"},
-			},
-			statement{
-				Sid: "UseTheKeysOfEncryptedObjects", Effect: "Allow", Action: []string{"kms:Decrypt", "kms:GenerateDataKey"},
-				Resource:  []string{"arn:aws:kms:REGION:ACCOUNT:key/KEY-ID-OF-THE-BUCKET-OR-REMOVE-THIS-STATEMENT"},
-				Condition: map[string]map[string]any{"StringLike": {"kms:ViaService": "s3.*.amazonaws.com"}},
-			})
+		statements = append(statements, statement{
+			Sid: "RewriteMappedObjects", Effect: "Allow", Resource: writable,
+			Action: []string{"s3:GetObjectAcl", "s3:GetObjectVersionAcl", "s3:PutObject", "s3:PutObjectAcl", "s3:PutObjectTagging"},
+		})
+		encryption = append(encryption, "kms:GenerateDataKey")
+	}
+	if len(readable) > 0 {
+		statements = append(statements, statement{
+			Sid: "UseTheKeysOfEncryptedObjects", Effect: "Allow", Action: encryption,
+			Resource:  []string{"arn:aws:kms:REGION:ACCOUNT:key/KEY-ID-OF-THE-BUCKET-OR-REMOVE-THIS-STATEMENT"},
+			Condition: map[string]map[string]any{"StringLike": {"kms:ViaService": "s3.*.amazonaws.com"}},
+		})
 	}
 	if expires {
 		statements = append(statements, statement{Sid: "SetLifecycleRules", Effect: "Allow", Resource: []string{bucket}, Action: []string{"s3:PutLifecycleConfiguration"}})

@@ -2,11 +2,9 @@ package s3_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -197,42 +195,6 @@ func TestArchivedRecordsWait(t *testing.T) {
 	restored := lake()
 	restored.Settings = s.settings()
 	require.Nil(t, verify(t, s.open(t, restored, connectors.Options{}), batch)[0].Waits)
-}
-
-func TestGrantsAreWhatTheMapNeeds(t *testing.T) {
-	t.Parallel()
-	s := newStore(t, false)
-	sys := lake()
-	sys.Entities[0].Rules = []connectors.Rule{expiring()}
-	sys.Entities = append([]connectors.Entity{avatars().Entities[0]}, sys.Entities...)
-	sys.Settings = s.settings()
-	sys.Settings["bucket"], sys.Settings["expected_bucket_owner"] = "example-lake", "123456789012"
-	text, err := s.open(t, sys, connectors.Options{}).Grants(background, "role/lethe")
-	require.NoError(t, err)
-	var policy struct {
-		Version   string
-		Statement []struct {
-			Sid, Effect      string
-			Action, Resource []string
-			Condition        map[string]map[string]any
-		}
-	}
-	require.NoError(t, json.Unmarshal([]byte(text), &policy))
-	by := map[string][]string{}
-	for _, st := range policy.Statement {
-		require.Equal(t, "Allow", st.Effect)
-		by[st.Sid] = st.Resource
-		if strings.HasPrefix(st.Action[0], "s3:") {
-			require.Equal(t, "123456789012", st.Condition["StringEquals"]["s3:ResourceAccount"])
-		}
-		for _, a := range st.Action {
-			require.NotContains(t, a, "*")
-			require.NotContains(t, a, "Bypass")
-		}
-	}
-	require.Equal(t, []string{"arn:aws:s3:::example-lake/avatars/*/*", "arn:aws:s3:::example-lake/events/*"}, by["DeleteMappedObjects"])
-	require.Equal(t, []string{"arn:aws:s3:::example-lake/events/*"}, by["RewriteMappedObjects"])
-	require.Equal(t, []string{"arn:aws:s3:::example-lake"}, by["SetLifecycleRules"])
 }
 
 func TestDescribeNamesWhatIsThere(t *testing.T) {

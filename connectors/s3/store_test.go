@@ -66,6 +66,7 @@ func (s *store) open(t *testing.T, sys *connectors.System, o connectors.Options)
 	b, err := s3.Open(context.Background(), sys, o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	within(t, b)
 	return b
 }
 
