@@ -43,7 +43,7 @@ func (w *world) heldBack(t *testing.T, batch connectors.Batch, left []dsr.Residu
 		waiting[r.Subject+" "+r.Entity] = true
 	}
 	for _, s := range batch {
-		undone := expect(w.sys, now, connectors.Batch{s})
+		undone := expectAmong(w.sys, now, s, batch)
 		for i := range w.sys.Entities {
 			e := &w.sys.Entities[i]
 			there := now.rows()[e.From()]

@@ -35,6 +35,7 @@ type fate struct {
 	doomed  bool
 	access  bool
 	held    bool
+	gone    bool // goes with somebody else of the batch, so that it owns nothing
 	pinned  bool // stays because a row that is held refers to it, or is owned through it
 	action  dsr.Method
 	nulls   []string
@@ -125,12 +126,32 @@ func newOracle(sys *connectors.System, d Dataset, b connectors.Batch, any bool, 
 			o.rows = append(o.rows, &fate{e: e, t: d.Table(e.From()), key: k, row: r, held: frozen[e.Name+"\x00"+k]})
 		}
 	}
+	o.spread()
+	return o
+}
+
+// spread follows ownership from the rows of the batch.
+func (o *oracle) spread() {
 	for _, f := range o.rows {
 		o.match(f)
 	}
 	for o.again() {
 	}
-	return o
+}
+
+// expectAmong computes what is left to do for one of a batch, all of whom are erased.
+func expectAmong(sys *connectors.System, d Dataset, s connectors.Subject, batch connectors.Batch) outcome {
+	batch = slices.DeleteFunc(slices.Clone(batch), func(other connectors.Subject) bool { return other.Tenant != s.Tenant })
+	all := newOracle(sys, d, batch, false, nil)
+	o := &oracle{sys: sys, data: d, batch: connectors.Batch{s}}
+	for _, f := range all.rows {
+		o.rows = append(o.rows, &fate{e: f.e, t: f.t, key: f.key, row: f.row, gone: f.doomed})
+	}
+	o.spread()
+	out := outcome{after: d.rows().clone(), counts: map[string]int64{}, fates: map[string]map[string]fate{}}
+	o.act()
+	o.apply(out)
+	return out
 }
 
 func (o *oracle) match(f *fate) {
@@ -214,9 +235,24 @@ func (o *oracle) again() bool {
 	return news
 }
 
-// alive reports whether an owner of the row lives.
+// alive reports whether an owner of the row lives: one who is anchored was erased.
 func (o *oracle) alive(f *fate) bool {
-	return f.held || slices.ContainsFunc(o.ownersOf(f), func(p *fate) bool { return !p.doomed })
+	return f.held || slices.ContainsFunc(o.ownersOf(f), func(p *fate) bool { return !p.doomed && !p.gone && !o.anchored(p) })
+}
+
+// anchored reports whether a row is what an erasure left of a person: all of its anchor's masks were applied.
+func (o *oracle) anchored(f *fate) bool {
+	certain := false
+	for c, spec := range f.e.Anchor {
+		v := f.row[c]
+		made := strings.HasSuffix(v, "@x.invalid")
+		if slices.Contains(f.matched, c) || spec.Kind == mask.Null && v != null || spec.Kind == mask.Constant && v != spec.Value ||
+			spec.Kind == mask.Random && !made {
+			return false
+		}
+		certain = certain || spec.Kind != mask.Null
+	}
+	return certain
 }
 
 func (o *oracle) ownersOf(f *fate) []*fate  { return o.parentsBy(f, f.e.OwnedBy) }
@@ -317,6 +353,8 @@ func (o *oracle) act() {
 						continue
 					}
 					switch {
+					case o.anchored(p):
+						p.action, again = "", true
 					case p.e.Anchor != nil:
 						p.action, again = dsr.Anchor, true
 					case f.held || f.pinned:

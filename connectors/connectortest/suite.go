@@ -131,6 +131,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Circle", ties, testCircle},
 		{"CompositeKeys", ties, testCompositeKeys},
 		{"MaskedRows", removal, testMaskedRows},
+		{"AnchoredTogether", ties, testAnchoredTogether},
+		{"AnchoredInTurn", ties, testAnchoredInTurn},
 		{"Held", removal, testHeld},
 		{"HeldEntity", removal, testHeldEntity},
 		{"HeldKeeps", ties, testHeldKeeps},

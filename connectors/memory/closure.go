@@ -23,6 +23,7 @@ type item struct {
 	accessed bool            // reached by an accessor's tie only
 	subjects map[string]bool // whose rows reached it
 	held     bool
+	gone     bool // goes with somebody else of the batch, so that it owns nothing
 	pinned   bool // stays because a row that is held refers to it, or is owned through it
 	action   dsr.Method
 	nulls    []string // references to rows that go
@@ -32,8 +33,8 @@ type item struct {
 //
 //   - A row that holds an identifier is touched. It is doomed if it is a person, or if nobody owns such rows.
 //   - Every row that a doomed row owns is touched, through its own reference or through a membership.
-//   - A touched row is doomed when all its owners are: one that is NULL or does not exist counts as doomed, and so does
-//     a membership that is doomed or that nobody living owns.
+//   - A touched row is doomed when all its owners are: one that is NULL, does not exist or was erased and anchored counts
+//     as doomed, and so does a membership that is doomed or that nobody living owns.
 //
 // With any, one owner is enough and accessors count: that is what an export shows.
 type closure struct {
@@ -52,11 +53,17 @@ func (db *DB) close(batch connectors.Batch, only func(e *connectors.Entity) bool
 	if err != nil {
 		return nil, err
 	}
-	c.batch, c.any = batch, any
+	c.any = any
+	c.spread(batch)
+	return c, nil
+}
+
+// spread follows ownership from the rows of some subjects.
+func (c *closure) spread(batch connectors.Batch) {
+	c.batch = batch
 	c.match()
 	for c.step() {
 	}
-	return c, nil
 }
 
 // load reads the rows of a tenant; without one, of all.
@@ -103,7 +110,7 @@ func (c *closure) match() {
 				}
 			}
 		}
-		i.seed = i.touched && (i.e.Subject || len(i.e.OwnedBy)+len(c.memberTies(i.e)) == 0)
+		i.seed = len(i.matched) > 0 && (i.e.Subject || len(i.e.OwnedBy)+len(c.memberTies(i.e)) == 0)
 	}
 }
 
@@ -180,11 +187,35 @@ func (c *closure) hasLivingOwner(i *item) bool {
 		return true
 	}
 	for _, tie := range i.e.OwnedBy {
-		if slices.ContainsFunc(c.parents(i, tie), func(p *item) bool { return !p.doomed }) {
+		if slices.ContainsFunc(c.parents(i, tie), func(p *item) bool {
+			return !p.doomed && !p.gone && !c.db.anchored(p.e, p.t, p.row, p.matched)
+		}) {
 			return true
 		}
 	}
 	return false
+}
+
+// anchored reports whether a row is what an erasure left of a person for a kept row's sake. They own nothing any more.
+// A row that was found by a field which the anchor masks is none, and masks that leave no trace are no proof.
+func (db *DB) anchored(e *connectors.Entity, t *Table, r Row, matched []string) bool {
+	certain := false
+	for name, spec := range e.Anchor {
+		if slices.Contains(matched, name) {
+			return false
+		}
+		format := db.target(e, t, name).Format
+		switch {
+		case spec.Kind == mask.Null && r[name] == nil, spec.Kind == mask.Random && format == mask.Free:
+			continue
+		case spec.Kind == mask.Constant && text(r[name]) == spec.Value, spec.Kind == mask.Redact && text(r[name]) == mask.Redacted,
+			spec.Kind == mask.Random && mask.Made(text(r[name]), format):
+			certain = true
+		default:
+			return false
+		}
+	}
+	return certain
 }
 
 // parents are the rows that a row refers to by a tie: one, or none.
@@ -334,6 +365,8 @@ func (c *closure) anchor() error {
 					}
 					nullable := slices.IndexFunc(tie.Columns, func(name string) bool { return i.t.column(name).Nullable })
 					switch {
+					case c.db.anchored(p.e, p.t, p.row, p.matched):
+						p.action, again = "", true
 					case len(p.e.Anchor) > 0:
 						p.action, again = dsr.Anchor, true
 					case i.held || i.pinned:

@@ -89,7 +89,7 @@ func (db *DB) owned(e *connectors.Entity, t *Table, r Row, doomed map[string]boo
 		if ok && slices.ContainsFunc(pt.Rows, func(parent Row) bool {
 			have, ok := values(parent, references)
 			self := pt == t && pt.key(parent) == t.key(r)
-			return ok && have == want && !self && !doomed[p.Name+string(pt.key(parent))]
+			return ok && have == want && !self && !doomed[p.Name+string(pt.key(parent))] && !db.anchored(p, pt, parent, nil)
 		}) {
 			return true
 		}

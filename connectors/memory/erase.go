@@ -28,6 +28,8 @@ type checkpoint struct {
 	Tx     int64 // its number
 	Passes int
 	Doomed map[string]bool // rows that nobody else owns, by entity and key
+	// Shared are rows that somebody else owned too when it was decided, and whose they are: by now nothing may lead to them.
+	Shared map[string]string
 	Failed []failure
 }
 
@@ -206,7 +208,7 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 	defer db.store.mu.Unlock()
 	var out []task
 	if cp.Doomed == nil {
-		cp.Doomed = map[string]bool{}
+		cp.Doomed, cp.Shared = map[string]bool{}, map[string]string{}
 	}
 	for _, batch := range byTenant(j.Batch) {
 		held, err := db.held(j.Held, batch[0].Tenant)
@@ -224,7 +226,11 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 			if i.doomed {
 				cp.Doomed[i.e.Name+string(i.key)] = true
 			}
-			if ref, ok := c.allowed(i); ok && i.doomed {
+			ref, ok := c.allowed(i)
+			if ok && i.touched && !i.doomed {
+				cp.Shared[i.e.Name+string(i.key)] = ref
+			}
+			if ok && i.doomed {
 				if err := j.Journal.Spool(ctx, ref, i.e.Name, []connectors.Key{i.key}); err != nil {
 					return nil, err
 				}
@@ -242,10 +248,16 @@ func (db *DB) decided(batch connectors.Batch, held map[string]bool, cp *checkpoi
 		if len(batch) == 0 {
 			return nil, nil
 		}
-		c, err := db.close(batch, nil, held, false)
+		c, err := db.load(nil, held, batch[0].Tenant)
 		if err != nil {
 			return nil, err
 		}
+		for _, i := range c.items {
+			if ref := cp.Shared[i.e.Name+string(i.key)]; slices.ContainsFunc(batch, func(s connectors.Subject) bool { return s.Ref == ref }) {
+				i.touched, i.subjects[ref] = true, true
+			}
+		}
+		c.spread(batch)
 		err = c.decide()
 		if err == nil {
 			return c, nil

@@ -37,7 +37,7 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 			return nil, err
 		}
 		matcher := mask.NewMatcher(s.Identifiers, db.sys.Identifiers)
-		now, err := db.wanted(s, held)
+		now, err := db.wanted(s, q.Batch, held)
 		if err != nil {
 			return nil, err
 		}
@@ -52,11 +52,14 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 			}
 		}
 		if len(held) > 0 {
-			free, err := db.wanted(s, nil)
+			free, err := db.wanted(s, q.Batch, nil)
 			if err != nil {
 				return nil, err
 			}
 			for _, i := range free.items {
+				if i.action == "" {
+					continue
+				}
 				for _, field := range free.left(i, matcher) {
 					if !plain[i.e.Name+string(i.key)+field] {
 						report(i, field, dsr.CauseHold)
@@ -79,12 +82,22 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 	return out, nil
 }
 
-// wanted is what Erase would do for one subject alone. Where it cannot, what is there is found all the same.
-func (db *DB) wanted(s connectors.Subject, held map[string]bool) (*closure, error) {
-	c, err := db.close(connectors.Batch{s}, nil, held, false)
+// wanted is what Erase would do for one subject of a batch, all of whom it erases. Where it cannot, what is there is found
+// all the same.
+func (db *DB) wanted(s connectors.Subject, batch connectors.Batch, held map[string]bool) (*closure, error) {
+	batch = slices.DeleteFunc(slices.Clone(batch), func(other connectors.Subject) bool { return other.Tenant != s.Tenant })
+	all, err := db.close(batch, nil, held, false)
 	if err != nil {
 		return nil, err
 	}
+	c, err := db.load(nil, held, s.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	for n, i := range c.items {
+		i.gone = all.items[n].doomed // both are in the same order
+	}
+	c.spread(connectors.Batch{s})
 	var dangling *connectors.SubjectError
 	if err := c.decide(); err != nil && !errors.As(err, &dangling) {
 		return nil, err

@@ -12,8 +12,8 @@ import (
 // closure is the least fixed point of ownership from the subjects' rows. It reads level by level, all entities of a
 // level in one round trip where the driver can.
 //
-// A row is touched when one of its owners is doomed. It is doomed itself when every owner is: an owner that is NULL or
-// no longer exists counts as gone. Each subject is a world of its own when counts are asked for (what would be done
+// A row is touched when one of its owners is doomed. It is doomed itself when every owner is: an owner that is NULL,
+// no longer exists or was anchored by an earlier erasure counts as gone. Each subject is a world of its own when counts are asked for (what would be done
 // for this subject alone); an erasure merges the subjects of a transaction into one world.
 type closure struct {
 	m      *model
@@ -378,8 +378,11 @@ func (c *closure) lives(n *node, t *tie, k key) bool {
 	if c.byDoom[t.refset()][nodeID{n.world, id}] != nil || c.isGone(t, id) {
 		return false
 	}
-	return t.enforced || c.exists[t][id]
+	return t.vouched() || c.exists[t][id]
 }
+
+// vouched reports whether an owner lives if the row refers to it: a foreign key says so, and none is ever anchored.
+func (t *tie) vouched() bool { return t.enforced && len(t.parent.Anchor) == 0 }
 
 // isGone reports whether an owner goes in another transaction of the Run.
 func (c *closure) isGone(t *tie, id string) bool {

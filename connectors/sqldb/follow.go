@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// askExistence finds out which owners that no foreign key vouches for are still there.
+// askExistence finds out which owners that no foreign key vouches for are still there, and are more than the anchor that
+// an earlier erasure left.
 func (c *closure) askExistence(ctx context.Context, nodes []*node) error {
 	want := map[*tie][]key{}
 	for _, n := range nodes {
@@ -13,7 +14,7 @@ func (c *closure) askExistence(ctx context.Context, nodes []*node) error {
 			continue
 		}
 		for _, t := range n.e.owners {
-			if t.enforced {
+			if t.vouched() {
 				continue
 			}
 			k, ok := t.applies(n)
@@ -36,10 +37,21 @@ func (c *closure) askExistence(ctx context.Context, nodes []*node) error {
 	var calls []*call
 	for _, t := range c.m.ties {
 		for chunk := range slices.Chunk(want[t], c.m.d.dialect.keysPerStatement) {
-			s := c.m.d.dialect.statement("SELECT ").list("", t.refs).add(" FROM ", t.parent.from, " WHERE ")
+			read := t.refs
+			if len(t.parent.Anchor) > 0 {
+				read = t.parent.load
+			}
+			s := c.m.d.dialect.statement("SELECT ").list("", read).add(" FROM ", t.parent.from, " WHERE ")
 			s.in("", t.refs, chunk)
 			calls = append(calls, t.parent.whereTenant(s, "", c.tenant).call(func(values [][]byte) error {
-				c.exists[t][refID(t.refs, cells(values))] = true
+				k := key(cells(values))
+				if len(t.parent.Anchor) > 0 {
+					p := &node{e: t.parent, cells: k}
+					if k = p.at(t.parentPos); p.anchored() {
+						return nil
+					}
+				}
+				c.exists[t][refID(t.refs, k)] = true
 				return nil
 			}))
 		}

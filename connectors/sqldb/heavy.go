@@ -167,7 +167,7 @@ func (e *erasure) last(ctx context.Context, at int, before *closure) error {
 	}
 	for en, nodes := range c.nodes { // rows that stay were masked and counted in their own pages
 		for id, n := range nodes {
-			if old := before.nodes[en][id]; old != nil && (n.action == dsr.Keep || n.action == dsr.Mask || n.action == dsr.Redact) && !en.Subject && before.early[en] {
+			if old := before.nodes[en][id]; old != nil && (n.action == dsr.Keep || n.action == dsr.Mask || n.action == dsr.Redact || n.action == dsr.Release && old.action == dsr.Release) && !en.Subject && before.early[en] {
 				n.action = ""
 			}
 		}

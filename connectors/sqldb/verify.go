@@ -50,6 +50,9 @@ func (v *verification) search(ctx context.Context, keys connectors.Keys) error {
 		if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant, nil); err != nil {
 			return err
 		}
+		if err := v.findGone(ctx, part); err != nil {
+			return err
+		}
 		c := v.closure(part)
 		if err := c.run(ctx); err != nil {
 			return err
@@ -65,6 +68,27 @@ func (v *verification) search(ctx context.Context, keys connectors.Keys) error {
 		return nil
 	}
 	return v.spooled(ctx, keys)
+}
+
+// findGone finds what goes with any of the subjects: each is searched for alone, and what the others own owns nothing.
+func (v *verification) findGone(ctx context.Context, part connectors.Batch) error {
+	v.gone = nil
+	if !v.m.shared || len(part) < 2 {
+		return nil
+	}
+	c := v.closure(part)
+	c.merged, c.counting = true, leavesIgnored
+	if err := c.run(ctx); err != nil {
+		return err
+	}
+	v.gone = map[refset]map[string]int{}
+	for set, nodes := range c.byDoom {
+		v.gone[set] = map[string]int{}
+		for id, n := range nodes {
+			v.gone[set][id.id] = n.credit
+		}
+	}
+	return nil
 }
 
 type residueKey struct {
@@ -86,6 +110,7 @@ type verification struct {
 	holds connectors.Holds
 	marks marks
 	held  map[*entity]map[string]bool // of the tenant that is searched
+	gone  map[refset]map[string]int   // see findGone
 	// lifted: the search is made again as if nothing were held.
 	lifted bool
 	found  map[residueKey]int64
@@ -94,7 +119,7 @@ type verification struct {
 
 func (v *verification) closure(part connectors.Batch) *closure {
 	return &closure{
-		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, counting: leavesByParent, held: v.held, marks: v.marks, lifted: v.lifted,
+		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, counting: leavesByParent, held: v.held, marks: v.marks, lifted: v.lifted, gone: v.gone,
 		terms: newTerms(part, v.d.System.Identifiers, nil), // a pseudonym is what the Plan keeps
 	}
 }
@@ -167,7 +192,7 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 			}
 			stays[n.e] = append(stays[n.e], n)
 		case dsr.Release:
-			if ghosts == nil || c.refersToGhost(n, ghosts) {
+			if c.unreleased(n, ghosts) {
 				i := slices.IndexFunc(n.e.owners, func(t *tie) bool { return c.leaves(n, t) })
 				v.add(subject, n.e, id, n.e.owners[i].cols[0].Name, 1)
 			}
@@ -198,23 +223,25 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 	return nil
 }
 
-// refersToGhost reports whether a shared row should have lost a reference: its parent is gone, or the map says that
-// the reference itself changes.
-func (c *closure) refersToGhost(n *node, ghosts map[*node]bool) bool {
+// unreleased reports whether a shared row should have lost a reference: its parent is gone or goes, or the map says that
+// the reference itself changes. One to a row that is anchored may be what that was anchored for.
+func (c *closure) unreleased(n *node, ghosts map[*node]bool) bool {
+	if ghosts == nil && len(n.matched) > 0 {
+		return true
+	}
 	for _, t := range n.e.owners {
 		k, ok := t.applies(n)
 		if !ok {
 			continue
 		}
 		p := c.byDoom[t.refset()][nodeID{n.world, refID(t.refs, k)}]
-		if p == nil || !ghosts[p] {
+		switch {
+		case p == nil || ghosts != nil && !ghosts[p]:
 			continue
-		}
-		if !p.touched { // gone altogether
+		case ghosts == nil && !p.anchored(), !p.touched: // gone altogether
 			return true
-		}
-		if n.e.method() != dsr.Delete {
-			continue // it may be what the parent was anchored for, when its other owners went at the same time
+		case n.e.method() != dsr.Delete:
+			continue // its other owners may have gone at the same time
 		}
 		for _, col := range t.cols {
 			if _, changes := t.release[col.Name]; changes {
@@ -314,6 +341,9 @@ func (v *verification) spooled(ctx context.Context, keys connectors.Keys) error 
 		for _, part := range byTenant(v.batch) {
 			var err error
 			if v.held, err = v.m.heldRows(ctx, v.s, v.holds, part[0].Tenant, nil); err != nil {
+				return err
+			}
+			if err := v.findGone(ctx, part); err != nil {
 				return err
 			}
 			if err := v.follow(ctx, part, page); err != nil {
