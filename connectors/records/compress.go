@@ -6,12 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/lethe-gdpr/lethe/connectors/records/inflate"
 )
 
 // compression is how an object is compressed; its zero value is found out for each object.
@@ -130,35 +133,23 @@ func (e *encoder) encode(dst, block []byte, end ending) ([]byte, error) {
 }
 
 // decoder decompresses members. It is used by one goroutine.
-type decoder struct{ gz gzip.Reader }
+type decoder struct{ inflate.Decoder }
 
 // member decompresses a whole member that Lethe wrote.
-func (d *decoder) member(dst, raw []byte) ([]byte, error) {
-	size := int(binary.LittleEndian.Uint32(raw[len(raw)-4:]))
-	src := bytes.NewReader(raw)
-	if err := d.gz.Reset(src); err != nil {
+func (d *decoder) member(raw []byte, buffers spare) ([]byte, error) {
+	body, trailer := raw[memberHead:len(raw)-8], raw[len(raw)-8:]
+	dst := buffers.get(int(binary.LittleEndian.Uint32(trailer[4:])))
+	used, err := d.Decode(dst, body)
+	if err != nil {
 		return nil, err
 	}
-	d.gz.Multistream(false)
-	dst = slices.Grow(dst[:0], size+1)
-	for {
-		n, err := d.gz.Read(dst[len(dst):min(size+1, cap(dst))])
-		dst = dst[:len(dst)+n]
-		switch {
-		case errors.Is(err, io.EOF):
-			if len(dst) != size || src.Len() > 0 {
-				return nil, errWrongLength
-			}
-			return dst, nil
-		case err != nil:
-			return nil, err
-		case len(dst) > size:
-			return nil, errWrongLength
-		}
+	if used != len(body) || crc32.ChecksumIEEE(dst) != binary.LittleEndian.Uint32(trailer) {
+		return nil, errDamagedMember
 	}
+	return dst, nil
 }
 
-var errWrongLength = errors.New("a member is not as long as it says")
+var errDamagedMember = errors.New("a member is not what it says")
 
 // stream is an object's content, decompressed as it is read.
 type stream struct {
@@ -227,7 +218,7 @@ func (s *stream) member(end ending, limit int, buffers spare) (raw []byte, size 
 		return nil, 0, false, err
 	}
 	if size = int(binary.LittleEndian.Uint32(raw[n-4:])); size > limit {
-		return nil, 0, false, errWrongLength
+		return nil, 0, false, errDamagedMember
 	}
 	if _, err := s.in.Peek(1); errors.Is(err, io.EOF) {
 		s.eof = true

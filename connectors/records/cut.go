@@ -20,24 +20,26 @@ type cutter struct {
 	dec    decoder
 }
 
-// spare lends buffers that blocks are done with, so that a pass makes no garbage.
+// spare lends buffers that blocks are done with, so that a pass makes no garbage. They are all of one size, and do for
+// content and for what is compressed.
 type spare chan []byte
 
 // get returns a buffer of length n.
 func (s spare) get(n int) []byte {
+	if n > blockSize {
+		return make([]byte, n)
+	}
 	select {
 	case b := <-s:
-		if cap(b) >= n {
-			return b[:n]
-		}
+		return b[:n]
 	default:
 	}
-	return make([]byte, n)
+	return make([]byte, n, blockSize)
 }
 
 // put takes a buffer back, unless it is longer than blocks are.
 func (s spare) put(b []byte) {
-	if cap(b) == 0 || cap(b) > 2*blockSize {
+	if cap(b) < blockSize || cap(b) > 2*blockSize {
 		return
 	}
 	select {
@@ -121,7 +123,7 @@ func (c *cutter) member(ctx context.Context) (*block, error) {
 	}
 	b := &block{raw: raw}
 	if c.shape == nil {
-		if b.data, err = c.dec.member(c.spare.get(size), raw); err != nil {
+		if b.data, err = c.dec.member(raw, c.spare); err != nil {
 			return nil, err
 		}
 		if b.preamble, err = c.open(b.data); err != nil {

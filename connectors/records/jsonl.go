@@ -18,7 +18,7 @@ type jsonl struct{ lines }
 
 func newJSONL(*Layout) (format, error) { return jsonl{}, nil }
 
-func (jsonl) blank(body []byte) bool { return len(bytes.TrimLeft(body, " \t\r")) == 0 }
+func (jsonl) blank(body []byte) bool { return space(body, 0) == len(body) }
 
 func (jsonl) open(head []byte) (int, shape, error) { return bomLength(head), jsonl{}, nil }
 
@@ -34,7 +34,7 @@ func (jsonl) timeFormat() string { return "auto" }
 // slot remembers which member stood at a place of the previous record: records of one object have the same members in
 // the same order, mostly.
 type slot struct {
-	name []byte // as written, without quotes; nil when it had an escape
+	lead []byte // the name as written, with quotes and all up to the value; nil when it had an escape
 	to   *node  // nil when it leads to no field
 	seen bool   // reported as unsearched
 }
@@ -138,24 +138,15 @@ func (j *jsonParser) object(b []byte, i int, n *node, depth int) int {
 		return i + 1
 	}
 	for member := 0; ; member++ {
-		if i >= len(b) || b[i] != '"' {
-			return j.fail(i, "has no name where a member begins")
-		}
-		var to *node
-		var end int
-		if n != nil && len(n.edges) > 0 {
-			to, end = j.member(b, i, n, member)
-		} else {
-			end, _ = j.str(b, i)
-		}
+		to, at := j.member(b, i, n, member)
 		if j.bad != nil {
-			return end
+			return at
 		}
-		i = space(b, end)
-		if i >= len(b) || b[i] != ':' {
-			return j.fail(i, "has no colon behind a name")
+		if i = at; i < len(b) && b[i] == '"' && (to == nil || to.field < 0) {
+			i, _ = j.str(b, i)
+		} else {
+			i = j.value(b, i, to, depth)
 		}
-		i = j.value(b, space(b, i+1), to, depth)
 		if j.bad != nil {
 			return i
 		}
@@ -174,24 +165,37 @@ func (j *jsonParser) object(b []byte, i int, n *node, depth int) int {
 	}
 }
 
-// member reads the name that begins at i and returns where it leads and ends.
+// member reads the name that begins at i, and the colon; it returns where the name leads and where the value begins.
 func (j *jsonParser) member(b []byte, i int, n *node, at int) (*node, int) {
-	for len(j.slots) <= n.id {
-		j.slots = append(j.slots, nil)
-	}
-	slots := j.slots[n.id]
-	if at < len(slots) {
-		s := &slots[at]
-		if end := i + 1 + len(s.name); s.name != nil && end < len(b) && b[end] == '"' && string(b[i+1:end]) == string(s.name) {
-			if s.to == nil && !s.seen {
-				s.seen = j.undeclared(b, end+1, n, s.name)
-			}
-			return s.to, end + 1
+	leads := n != nil && len(n.edges) > 0
+	if leads {
+		for len(j.slots) <= n.id {
+			j.slots = append(j.slots, nil)
 		}
+		if slots := j.slots[n.id]; at < len(slots) {
+			s := &slots[at]
+			if end := i + len(s.lead); s.lead != nil && end < len(b) && string(b[i:end]) == string(s.lead) && b[end] > ' ' {
+				if s.to == nil && !s.seen {
+					s.seen = j.undeclared(b, end, n, s.lead[1:bytes.IndexByte(s.lead[1:], '"')+1])
+				}
+				return s.to, end
+			}
+		}
+	}
+	if i >= len(b) || b[i] != '"' {
+		return nil, j.fail(i, "has no name where a member begins")
 	}
 	end, escaped := j.str(b, i)
 	if j.bad != nil {
 		return nil, end
+	}
+	value := space(b, end)
+	if value >= len(b) || b[value] != ':' {
+		return nil, j.fail(value, "has no colon behind a name")
+	}
+	value = space(b, value+1)
+	if !leads {
+		return nil, value
 	}
 	name := b[i+1 : end-1]
 	if escaped {
@@ -205,25 +209,21 @@ func (j *jsonParser) member(b []byte, i int, n *node, at int) (*node, int) {
 		}
 	}
 	if s.to == nil {
-		s.seen = j.undeclared(b, end, n, name)
+		s.seen = j.undeclared(b, value, n, name)
 	}
-	if !escaped && at < 64 { // a document with more members, or with others each time, is looked up
-		s.name = slices.Clone(name)
-		if at < len(slots) {
+	if !escaped && at < 64 && value-i <= 128 { // a document with more members, or with others each time, is looked up
+		s.lead = slices.Clone(b[i:value])
+		if slots := j.slots[n.id]; at < len(slots) {
 			slots[at] = s
 		} else if at == len(slots) {
 			j.slots[n.id] = append(slots, s)
 		}
 	}
-	return s.to, end
+	return s.to, value
 }
 
-// undeclared notes a member that no path leads through, when its value has text; i is where its name ends.
+// undeclared notes a member that no path leads through, when its value, which begins at i, has text.
 func (j *jsonParser) undeclared(b []byte, i int, n *node, name []byte) bool {
-	i = space(b, i)
-	if i < len(b) && b[i] == ':' {
-		i = space(b, i+1)
-	}
 	if i >= len(b) || b[i] != '"' && b[i] != '{' && b[i] != '[' {
 		return false
 	}

@@ -252,7 +252,8 @@ func damaged(offset int64, err error) error {
 type matching struct {
 	*worker
 	spare spare
-	enc   *encoder
+	kind  compression
+	enc   *encoder // made when it is needed first
 	dec   decoder
 	write bool
 	hits  bool
@@ -263,19 +264,15 @@ func newMatching(f *Finder, c *cutter, write, hits bool) (*matching, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &matching{worker: w, spare: c.spare, write: write, hits: hits}
-	if write {
-		m.enc, err = newEncoder(c.in.kind)
-	}
-	return m, err
+	return &matching{worker: w, spare: c.spare, kind: c.in.kind, write: write, hits: hits}, nil
 }
 
 // run matches one block, and compresses what is left of it unless it may be copied.
 func (m *matching) run(b *block) {
 	defer close(b.done)
 	if b.data == nil {
-		if b.data, b.err = m.dec.member(m.spare.get(blockSize), b.raw); b.err == nil && m.l.format.whole(b.data) != len(b.data) {
-			b.err = errWrongLength
+		if b.data, b.err = m.dec.member(b.raw, m.spare); b.err == nil && m.l.format.whole(b.data) != len(b.data) {
+			b.err = errDamagedMember
 		}
 		if b.err != nil {
 			b.err = damaged(b.offset, &fault{0, "cannot be decompressed"})
@@ -283,27 +280,43 @@ func (m *matching) run(b *block) {
 		}
 	}
 	out, err := m.records(b)
-	if err != nil || !m.write || len(out) == 0 {
+	switch {
+	case err != nil:
 		b.err = err
 		return
-	}
-	switch {
+	case len(b.hits) > 0:
+		return // they are of the data
+	case !m.write || len(out) == 0:
 	case b.raw != nil && !b.totals.Changed:
 		b.out, b.raw = b.raw, nil
-	case m.enc.kind == plain && !b.totals.Changed:
+	case m.kind == plain && !b.totals.Changed:
 		b.out, b.data = b.data, nil
-	case m.enc.kind == plain:
-		b.out = out
+	case m.kind == plain:
+		b.out, out = out, nil
 	default:
-		end := endsAnywhere
-		if m.l.format.whole(out) == len(out) {
-			end = m.l.format.ends()
-		}
-		b.out, b.err = m.enc.encode(m.spare.get(blockSize)[:0], out, end)
-		if b.totals.Changed {
-			m.spare.put(out)
+		b.out, b.err = m.compress(out)
+	}
+	if b.totals.Changed {
+		m.spare.put(out)
+	}
+	m.spare.put(b.data)
+	m.spare.put(b.raw)
+	b.data, b.raw = nil, nil
+}
+
+// compress makes a member or frame of whole records.
+func (m *matching) compress(block []byte) ([]byte, error) {
+	if m.enc == nil {
+		var err error
+		if m.enc, err = newEncoder(m.kind); err != nil {
+			return nil, err
 		}
 	}
+	end := endsAnywhere
+	if m.l.format.whole(block) == len(block) {
+		end = m.l.format.ends()
+	}
+	return m.enc.encode(m.spare.get(blockSize)[:0], block, end)
 }
 
 // records matches the records of a block and returns what is left of it.
