@@ -47,6 +47,24 @@ func TestRedact(t *testing.T) {
 		"from 192.0.2.7:8080.":                 "from [redacted]:8080.",
 		"from 192.0.2.70":                      "from 192.0.2.70",
 		"anna@example.com anna@example.com":    "[redacted] [redacted]",
+
+		"2026-11-25 070-123 45 67 rang":          "2026-11-25 [redacted] rang",
+		"070-123 45 67 2026-11-25":               "[redacted] 2026-11-25",
+		"070-123 45 67 / +46 70 123 45 68":       "[redacted] / +46 70 123 45 68",
+		"0701234567 0701234567":                  "[redacted] [redacted]",
+		"011 46 70 123 45 67":                    "011 [redacted]",
+		"1070123 45 67":                          "1070123 45 67",
+		"(+46) 70-123 45 67, (070) 1234567":      "[redacted], [redacted]",
+		"0e984725c51c4bf49960e1c80e27aba0":       "[redacted]",
+		"0e984725c51c4bf49960e1c80e27aba01":      "0e984725c51c4bf49960e1c80e27aba01",
+		"client:192.0.2.7":                       "client:[redacted]",
+		"id:192.0.2.7:443, addr:192.0.2.7":       "id:[redacted]:443, addr:[redacted]",
+		"10:30:00:192.0.2.7":                     "10:30:00:[redacted]",
+		"...192.0.2.7... x192.0.2.7":             "...[redacted]... x[redacted]",
+		"ip:2001:db8::1 id:2001:db8:0::1":        "ip:[redacted] id:[redacted]",
+		"d:2001:db8::1 is another address":       "d:2001:db8::1 is another address",
+		"[2001:db8::1]:443 ::ffff:192.0.2.7":     "[[redacted]]:443 [redacted]",
+		"1192.0.2.7 192.0.2.7.1 192.0.2.7:8080:": "1192.0.2.7 192.0.2.7.1 [redacted]:8080:",
 	} {
 		got, n := m.Redact(in)
 		require.Equal(t, want, got)
@@ -59,10 +77,32 @@ func TestRedactJSONKeepsEveryOtherByte(t *testing.T) {
 	t.Parallel()
 	m := matcher("email", "anna@example.com")
 	in := `{ "b": 1.50, "a":["to \u0061nna@example.com", {"anna@example.com": null}], "é":"\"" }`
+	number, n := matcher("user_id", "1234567", "phone", "+46701234567").RedactJSON(`{"a":1234567,"b":[46701234567,12345678,-1.5e+3]}`)
+	require.Equal(t, 2, n)
+	require.Equal(t, `{"a":"[redacted]","b":["[redacted]",12345678,-1.5e+3]}`, number)
 	got, n := m.RedactJSON(in)
 	require.Equal(t, 2, n)
 	require.Equal(t, `{ "b": 1.50, "a":["to [redacted]", {"[redacted]": null}], "é":"\"" }`, got)
 	require.True(t, json.Valid([]byte(got)))
+}
+
+func TestLettersOutsideOfASCII(t *testing.T) {
+	t.Parallel()
+	m := matcher("email", "åsa@exämple.com", "email", "юля@example.com", "user_id", "kund-åäö")
+	for in, want := range map[string]string{
+		"till ÅSA@EXÄMPLE.COM.":                      "till [redacted].",
+		"e\u0301 A\u030Asa@exa\u0308mple.com \u0301": "e\u0301 [redacted] \u0301",
+		"ЮЛЯ@example.com":                            "[redacted]",
+		"хюля@example.com, xåsa@exämple.com":         "хюля@example.com, xåsa@exämple.com",
+		"kund-a\u030Aa\u0308ö, KUND-ÅÄÖ":             "[redacted], KUND-ÅÄÖ",
+		"\xff\xfeåsa@exämple.com\xff":                "\xff\xfe[redacted]\xff",
+	} {
+		got, n := m.Redact(in)
+		require.Equal(t, want, got)
+		require.Equal(t, n > 0, m.Find(in))
+	}
+	_, ok := m.Words()
+	require.False(t, ok)
 }
 
 func TestRedactLeavesNothing(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/lethe-gdpr/lethe/dsr"
 )
 
@@ -18,10 +20,12 @@ const MinFreeText = 6
 // cannot disagree. Rules by kind:
 //
 //   - email: without regard to case; not inside a longer address;
-//   - phone: digits of E.164 or of the national form, whatever separators are between;
-//   - uuid: without regard to case;
-//   - ip: any spelling of the address;
+//   - phone: digits of E.164 or of the national form, whatever separators are between, and whatever numbers beside it;
+//   - uuid: without regard to case, with dashes or without;
+//   - ip: any spelling of the address, also behind a name and a colon or before one and a port;
 //   - opaque, integer: exact, as a whole word, from [MinFreeText] characters on.
+//
+// Letters outside of ASCII are compared whether they are composed or not (Unicode's NFC and NFD).
 //
 // A Matcher is immutable and safe for concurrent use.
 type Matcher struct {
@@ -34,6 +38,7 @@ type word struct {
 	text  string // lower case when fold
 	fold  bool
 	email bool
+	wide  bool // has letters outside of ASCII
 }
 
 // NewMatcher makes a matcher of normalised identifiers; kinds gives each identifier's kind by its name.
@@ -46,13 +51,14 @@ func NewMatcher(ids []dsr.Identifier, kinds map[string]dsr.IdentifierKind) *Matc
 		}
 		switch kinds[id.Name] {
 		case dsr.KindEmail:
-			m.words = append(m.words, word{text: strings.ToLower(v), fold: true, email: true})
+			m.word(word{text: v, fold: true, email: true})
 		case dsr.KindPhone:
 			if d := digits(v); len(d) >= MinFreeText {
 				m.phones = append(m.phones, d)
 			}
 		case dsr.KindUUID:
-			m.words = append(m.words, word{text: strings.ToLower(v), fold: true})
+			m.word(word{text: v, fold: true})
+			m.word(word{text: strings.ReplaceAll(v, "-", ""), fold: true})
 		case dsr.KindIP:
 			if a, err := netip.ParseAddr(v); err == nil {
 				if m.ips == nil {
@@ -62,24 +68,35 @@ func NewMatcher(ids []dsr.Identifier, kinds map[string]dsr.IdentifierKind) *Matc
 			}
 		default:
 			if utf8.RuneCountInString(v) >= MinFreeText {
-				m.words = append(m.words, word{text: v})
+				m.word(word{text: v})
 			}
 		}
 	}
 	return m
 }
 
+func (m *Matcher) word(w word) {
+	if w.fold {
+		w.text = strings.ToLower(w.text)
+	}
+	w.text = norm.NFC.String(w.text)
+	w.wide = strings.IndexFunc(w.text, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0
+	m.words = append(m.words, w)
+}
+
 // Empty reports whether nothing can match.
 func (m *Matcher) Empty() bool { return len(m.words) == 0 && len(m.phones) == 0 && len(m.ips) == 0 }
 
 // Words returns literal texts of which one must be in any matching text, compared without regard to case; ok is false
-// when no such list exists (telephone numbers and addresses have many spellings). Use it to narrow a search in a store
-// before [Matcher.Find] decides.
+// when no such list exists (telephone numbers, addresses and letters outside of ASCII have many spellings). Use it to
+// narrow a search in a store before [Matcher.Find] decides.
 func (m *Matcher) Words() (words []string, ok bool) {
+	ok = len(m.phones) == 0 && len(m.ips) == 0
 	for _, w := range m.words {
 		words = append(words, w.text)
+		ok = ok && !w.wide
 	}
-	return words, len(m.phones) == 0 && len(m.ips) == 0
+	return words, ok
 }
 
 // Find reports whether an identifier stands in the text.
@@ -117,32 +134,38 @@ func (m *Matcher) Redact(text string) (string, int) {
 	return b.String(), len(spans)
 }
 
-// RedactJSON redacts inside the strings of a JSON document, keys included; every other byte stays as it is. A document
-// that does not parse is redacted as text.
+// RedactJSON redacts inside the strings of a JSON document, keys included, and puts a string in place of a number that
+// is an identifier; every other byte stays as it is. A document that does not parse is redacted as text.
 func (m *Matcher) RedactJSON(doc string) (string, int) {
 	if !json.Valid([]byte(doc)) {
 		return m.Redact(doc)
 	}
 	var b strings.Builder
 	count, at := 0, 0
-	for i := 0; i < len(doc); i++ {
-		if doc[i] != '"' {
-			continue
-		}
+	for i := 0; i < len(doc); {
 		end := i + 1
-		for doc[end] != '"' {
-			if doc[end] == '\\' {
+		var s string
+		switch c := doc[i]; {
+		case c == '"':
+			for doc[end] != '"' {
+				if doc[end] == '\\' {
+					end++
+				}
 				end++
 			}
 			end++
+			_ = json.Unmarshal([]byte(doc[i:end]), &s) // the document is valid
+		case c == '-' || isDigit(c):
+			for end < len(doc) && (isDigit(doc[end]) || strings.IndexByte(".eE+-", doc[end]) >= 0) {
+				end++
+			}
+			s = doc[i:end]
 		}
-		var s string
-		_ = json.Unmarshal([]byte(doc[i:end+1]), &s) // the document is valid
 		if out, n := m.Redact(s); n > 0 {
 			quoted, _ := json.Marshal(out)
 			b.WriteString(doc[at:i])
 			b.Write(quoted)
-			at, count = end+1, count+n
+			at, count = end, count+n
 		}
 		i = end
 	}
@@ -158,22 +181,26 @@ func (m *Matcher) FindJSON(doc string) bool {
 
 // spans calls fn for each match until it returns false.
 func (m *Matcher) spans(text string, fn func(from, to int) bool) {
-	var folded string
+	var forms [4]form // of the text, made when a word needs them
 	for _, w := range m.words {
-		hay := text
+		i := 0
 		if w.fold {
-			if folded == "" {
-				folded = foldASCII(text)
-			}
-			hay = folded
+			i |= 1
+		}
+		if w.wide {
+			i |= 2
+		}
+		f := &forms[i]
+		if f.text == "" {
+			*f = formOf(text, w.fold, w.wide)
 		}
 		for at := 0; ; {
-			i := strings.Index(hay[at:], w.text)
+			i := strings.Index(f.text[at:], w.text)
 			if i < 0 {
 				break
 			}
 			from, to := at+i, at+i+len(w.text)
-			if bounded(hay, from, to, w.email) && !fn(from, to) {
+			if bounded(f.text, from, to, w.email) && !fn(f.original(from), f.original(to)) {
 				return
 			}
 			at = from + 1
@@ -187,8 +214,47 @@ func (m *Matcher) spans(text string, fn func(from, to int) bool) {
 	}
 }
 
-// foldASCII lowers A to Z only, so that byte offsets stay those of the text. Normalised e-mail addresses and UUIDs are
-// compared this way; other letters are compared as they are.
+// form is a text as words are looked for in it.
+type form struct {
+	text string
+	at   []int // where each byte, and the end, comes from; nil when that is where it is
+}
+
+func (f form) original(i int) int {
+	if f.at == nil {
+		return i
+	}
+	return f.at[i]
+}
+
+// formOf returns a text in lower case when fold; letters outside of ASCII are lowered and composed when wide, which only
+// words with such letters need.
+func formOf(text string, fold, wide bool) form {
+	if !wide || strings.IndexFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		if fold {
+			text = foldASCII(text)
+		}
+		return form{text: text}
+	}
+	var f form
+	var b strings.Builder
+	var it norm.Iter
+	for it.InitString(norm.NFC, text); !it.Done(); {
+		from := it.Pos()
+		segment := string(it.Next())
+		if fold {
+			segment = norm.NFC.String(strings.ToLower(segment))
+		}
+		b.WriteString(segment)
+		for range len(segment) {
+			f.at = append(f.at, from)
+		}
+	}
+	f.text, f.at = b.String(), append(f.at, len(text))
+	return f
+}
+
+// foldASCII lowers A to Z only, so that byte offsets stay those of the text.
 func foldASCII(s string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
@@ -221,26 +287,52 @@ func bounded(s string, from, to int, email bool) bool {
 
 func wordRune(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
 
-// phoneSpans looks at every run of digits and separators and compares its digits.
+// maxPhone is the most digits of a telephone number as it is written: 15 of E.164, two of 00, and a national zero.
+const maxPhone = 18
+
+// phoneSpans looks at runs of digits and separators. A date or another number may stand beside a telephone number with
+// only a space between, so that a number is any sequence of whole groups of digits.
 func (m *Matcher) phoneSpans(text string, fn func(from, to int) bool) bool {
+	var groups [][2]int
 	for i := 0; i < len(text); {
-		if !(isDigit(text[i]) || text[i] == '+' || text[i] == '(') {
+		if !isDigit(text[i]) {
 			i++
 			continue
 		}
-		from, to, end := i, i, i
-		var run []byte
-		for end < len(text) && (isDigit(text[end]) || strings.IndexByte("+ ()-./", text[end]) >= 0) {
-			if isDigit(text[end]) {
-				run = append(run, text[end])
-				to = end + 1
+		groups = groups[:0]
+		for i < len(text) && (isDigit(text[i]) || strings.IndexByte("+ ()-./", text[i]) >= 0) {
+			if isDigit(text[i]) {
+				if last := len(groups) - 1; last >= 0 && groups[last][1] == i {
+					groups[last][1]++
+				} else {
+					groups = append(groups, [2]int{i, i + 1})
+				}
 			}
-			end++
+			i++
 		}
-		if m.phone(string(run)) && !fn(from, to) {
-			return false
+		for first := 0; first < len(groups); first++ {
+			var run []byte
+			to := 0
+			for n, g := range groups[first:] {
+				if run = append(run, text[g[0]:min(g[1], g[0]+maxPhone+1)]...); len(run) > maxPhone {
+					break
+				}
+				if m.phone(string(run)) {
+					to = first + n + 1 // the longest
+				}
+			}
+			if to == 0 {
+				continue
+			}
+			from := groups[first][0]
+			for from > 0 && (text[from-1] == '+' || text[from-1] == '(') {
+				from--
+			}
+			if !fn(from, groups[to-1][1]) {
+				return false
+			}
+			first = to - 1
 		}
-		i = max(end, i+1)
 	}
 	return true
 }
@@ -277,25 +369,50 @@ func (m *Matcher) ipSpans(text string, fn func(from, to int) bool) {
 		for end < len(text) && isPart(text[end]) {
 			end++
 		}
-		// "10.0.0.1." ends a sentence, "10.0.0.1:8080" is followed by a port
-		tok := strings.TrimRight(text[i:end], ".:")
-		for _, t := range []string{tok, beforeLastColon(tok)} {
-			if a, err := netip.ParseAddr(t); err == nil && m.ips[a.Unmap()] {
-				if !fn(i, i+len(t)) {
-					return
-				}
-				break
-			}
+		if from, to, ok := m.ip(text[i:end], i > 0 && wordRune(rune(text[i-1]))); ok && !fn(i+from, i+to) {
+			return
 		}
 		i = end
 	}
 }
 
-func beforeLastColon(s string) string {
-	if i := strings.LastIndexByte(s, ':'); i > 0 && strings.Count(s, ":") == 1 {
-		return s[:i]
+// ip looks for an address in what could be one. "10.0.0.1." ends a sentence, "10.0.0.1:8080" is followed by a port, and
+// "id:10.0.0.1" has a name before it, of which the hexadecimal letters are taken for a part; inside says that a part of
+// the name lies before s.
+func (m *Matcher) ip(s string, inside bool) (from, to int, ok bool) {
+	is := func(a, b int) bool {
+		if from, to = a, b; a >= b {
+			return false
+		}
+		addr, err := netip.ParseAddr(s[a:b])
+		return err == nil && m.ips[addr.Unmap()]
 	}
-	return s
+	end := len(strings.TrimRight(s, ".:"))
+	if strings.HasSuffix(s, "::") {
+		end = len(s)
+	}
+	if is(0, end) {
+		return from, to, true
+	}
+	if _, err := netip.ParseAddr(s[:end]); err == nil && !inside {
+		return 0, 0, false // another one
+	}
+	if is(strings.IndexByte(s, ':')+1, end) || is(len(s)-len(strings.TrimLeft(s, ".:")), end) {
+		return from, to, true
+	}
+	for at := 0; at < len(s); at++ { // of version 4, between colons
+		n := strings.IndexByte(s[at:], ':')
+		if n < 0 {
+			n = len(s) - at
+		}
+		part := s[at : at+n]
+		left := at + len(part) - len(strings.TrimLeft(part, "."))
+		if is(left, at+len(strings.TrimRight(part, "."))) {
+			return from, to, true
+		}
+		at += n
+	}
+	return 0, 0, false
 }
 
 // merge sorts spans and joins those that overlap.

@@ -49,6 +49,37 @@ var (
 
 // detect finds out how an object is compressed. What begins like a compressed file is one, because no record does; an
 // empty object is not compressed, whatever its name.
+// foreign are the beginnings of files that hold no records which this package reads. Some patterns of text match
+// anything, so that such a file would seem to have been searched.
+var foreign = []struct{ begins, what string }{
+	{"BZh", "bzip2"},
+	{"\xfd7zXZ\x00", "xz"},
+	{"\x04\x22\x4d\x18", "lz4"},
+	{"\xff\x06\x00\x00sNaPpY", "Snappy"},
+	{"PK\x03\x04", "zip"},
+	{"\x1f\x9d", "compress"},
+	{"LZIP", "lzip"},
+	{"7z\xbc\xaf\x27\x1c", "7-Zip"},
+	{"PAR1", "Parquet"},
+	{"Obj\x01", "Avro"},
+	{"ORC", "ORC"},
+	{"\xff\xfe", "UTF-16 or UTF-32"},
+	{"\xfe\xff", "UTF-16"},
+	{"\x00\x00\xfe\xff", "UTF-32"},
+	{string(gzipMagic), "gzip, once more"},
+	{string(zstdMagic), "zstd, once more"},
+}
+
+// readable refuses content that cannot be records; its error is a *fault.
+func readable(head []byte) error {
+	for _, f := range foreign {
+		if bytes.HasPrefix(head, []byte(f.begins)) {
+			return &fault{0, "is " + f.what + ", which is not read here"}
+		}
+	}
+	return nil
+}
+
 func (c compression) detect(name string, head []byte) compression {
 	switch {
 	case len(head) == 0:

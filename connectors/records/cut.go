@@ -136,6 +136,9 @@ func (c *cutter) member(ctx context.Context) (*block, error) {
 }
 
 func (c *cutter) open(head []byte) (preamble int, err error) {
+	if err := readable(head); err != nil {
+		return 0, err
+	}
 	preamble, c.shape, err = c.l.format.open(head)
 	return preamble, err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/records"
@@ -138,6 +139,8 @@ func TestLearned(t *testing.T) {
 		`{"user":{"id":42},"email":"a@example.com","to":"A@example.com"}`:                {"email=a@example.com"},
 		`{"user":{"id":42},"email":"a@example.com","to":"b@example.com"}`:                nil,
 		`{"user":[{"id":42},{"id":43}],"email":"a@example.com"}`:                         nil,
+		`{"user":{"id":42},"email":"Anna <a@example.com>","ip":"192.0.2.1:443"}`:         {"email=a@example.com", "ip=192.0.2.1"},
+		`{"user":{"id":42},"email":"a@example.com, b@example.com"}`:                      nil,
 		`{"user":{"id":42},"email":null,"ip":"192.0.2.1"}`:                               {"ip=192.0.2.1"},
 		`{"user":{"id":42},"email":"abcdefghijklmnopqrstuvwxyz234567@x.invalid"}`:        nil,
 		`{"user":{"id":42},"email":"\u0061@example.com","to":null,"ip":"2001:DB8:0::1"}`: {"email=a@example.com", "ip=2001:db8::1"},
@@ -357,6 +360,14 @@ func TestEscapedMentions(t *testing.T) {
 		`GET /?m=Anna%40Example.com&x=%C3%A5%2F HTTP/1.1`: `GET /?m=[redacted]&x=%C3%A5%2F HTTP/1.1`,
 		`GET /?tel=%2B46%2070-1234567 HTTP/1.1`:           `GET /?tel=[redacted] HTTP/1.1`,
 		`%61nna\\x40example.com, anna@example.com`:        `[redacted], [redacted]`,
+		`GET /?q=hi+anna%40example.com&x=a+b HTTP/1.1`:    `GET /?q=hi+[redacted]&x=a+b HTTP/1.1`,
+		`GET /?to=%2Flogin%3Fm%3Danna%2540example.com`:    `GET /?to=%2Flogin%3Fm%3D[redacted]`,
+		`{\\\"m\\\":\\\"\\u0061nna@example.com\\\"}`:      `{\\\"m\\\":\\\"[redacted]\\\"}`,
+		`hello\\nanna@example.com\\nbye`:                  `hello\\n[redacted]\\nbye`,
+		`\u001b[36manna@example.com\u001b[0m in`:          `\u001b[36m[redacted]\u001b[0m in`,
+		`\u001b[36manna\u001b[1m@example.com`:             `\u001b[36m[redacted]`,
+		`call 2026-11-25 070-123 45 67 12`:                `call 2026-11-25 [redacted] 12`,
+		`+anna%40example.com`:                             `+[redacted]`,
 		`xanna%40example.com %4 %zz %`:                    `xanna%40example.com %4 %zz %`,
 		`%78anna%40example.com`:                           `%78anna%40example.com`,
 	} {
@@ -366,6 +377,67 @@ func TestEscapedMentions(t *testing.T) {
 		require.Equal(t, in != want, totals.Changed)
 		require.Empty(t, scan(t, f, out))
 	}
+}
+
+// TestDocumentsAsMentions redacts wherever an identifier may be in a document.
+func TestDocumentsAsMentions(t *testing.T) {
+	t.Parallel()
+	e := events()
+	e.Mentions = []string{"payload"}
+	f := find(layout(t, e), subject("s", "email", "anna@example.com", "phone", "+46701234567", "account", "1234567"))
+	for in, want := range map[string]string{
+		`{"url":"/?m=anna%40example.com", "n": 1.0}`:   `{"url":"/?m=[redacted]", "n": 1.0}`,
+		`{"tel":46701234567,"a":[1.234567e6,1234568]}`: `{"tel":"[redacted]","a":["[redacted]",1234568]}`,
+		`{"anna\u0040example.com":{"k":true}}`:         `{"[redacted]":{"k":true}}`,
+		`[1.50,"anna@example.com",{"x":"y"}]`:          `[1.50,"[redacted]",{"x":"y"}]`,
+		`1234567`:                                      `"[redacted]"`,
+	} {
+		in, want = `{"payload":`+in+`}`, `{"payload":`+want+`}`
+		require.NotEmpty(t, scan(t, f, []byte(in)), in)
+		out, _ := rewrite(t, f, []byte(in))
+		require.Equal(t, want, string(out))
+		require.Empty(t, scan(t, f, out), "nothing is left of %s", in)
+	}
+}
+
+// TestMentionsAgainstEveryPerson compares the search for many people at once with one for each of them.
+func TestMentionsAgainstEveryPerson(t *testing.T) {
+	t.Parallel()
+	kinds := lake().Identifiers
+	var b connectors.Batch
+	var alone []*mask.Matcher
+	for i, pairs := range [][]string{
+		{"email", "anna@example.com"},
+		{"email", "юля@example.com", "phone", "+46701234567"},
+		{"phone", "+441234567890", "user_id", "ÅÄÖ-123"},
+		{"ip", "192.0.2.7", "user_id", "cust-00042"},
+		{"ip", "2001:db8::1"},
+		{"device", "0e984725-c51c-4bf4-9960-e1c80e27aba0", "account", "1234567"},
+	} {
+		b = append(b, subject(string(rune('a'+i)), pairs...))
+		alone = append(alone, mask.NewMatcher(b[i].Identifiers, kinds))
+	}
+	f := find(layout(t, events()), b...)
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{
+			"anna@example.com", "ANNA@", "Example.COM", "ЮЛЯ@example.com", "юля", "@example.com", "0701234567", "+46 70", "123 45 67", "070-1234567",
+			"2026-11-25", "01234567890", "A\u030AÄÖ-123", "192.0.2.7", "client:", "2001:DB8:0::1", "::1", "cust-00042", "1234567", "0E984725C51C4BF49960",
+			"E1C80E27ABA0", "0e984725-c51c-4bf4-9960-e1c80e27aba0", " ", "  ", ",", ".", ":", "x", "+", "(", "/", "é", "\xff",
+		}), 0, 8).Draw(t, "parts"), "")
+		text = strings.ToValidUTF8(text, "\ufffd")
+		doc, err := json.Marshal(map[string]string{"note": text})
+		require.NoError(t, err)
+		var got, want []string
+		for _, h := range scan(t, f, doc) {
+			got = append(got, h.Subjects...)
+		}
+		for i, m := range alone {
+			if m.Find(text) {
+				want = append(want, b[i].Ref)
+			}
+		}
+		require.ElementsMatch(t, want, got, "%q", text)
+	})
 }
 
 func TestSurrogatePairs(t *testing.T) {

@@ -248,13 +248,19 @@ func (w *worker) holders(body []byte, f *field, v value, out []int32) []int32 {
 			}
 		}
 	}
+	any := func(literal []byte) {
+		look(literal)
+		for _, s := range parts(f.kind, literal) {
+			look([]byte(s))
+		}
+	}
 	switch v.kind {
 	case text:
-		look(w.text(body, v))
+		any(w.text(body, v))
 	case number:
 		look([]byte(integral(string(body[v.from:v.to]))))
 	case composite:
-		stringsIn(body[v.from:v.to], look)
+		eachLiteral(body[v.from:v.to], func(_, _ int, literal []byte) { any(literal) })
 	}
 	return out
 }
@@ -263,14 +269,9 @@ func (w *worker) holders(body []byte, f *field, v value, out []int32) []int32 {
 func (w *worker) named(body []byte, v value, out []int32) []int32 {
 	switch v.kind {
 	case text, number:
-		s := string(w.text(body, v))
-		out = w.mentions.in(s, out)
-		if decoded, _, ok := unescapeURL(s); ok {
-			out = w.mentions.in(decoded, out)
-		}
-		return out
+		out = w.mentions.in(string(w.literal(body, v)), out)
 	case composite:
-		stringsIn(body[v.from:v.to], func(s []byte) { out = w.mentions.in(string(s), out) })
+		eachLiteral(body[v.from:v.to], func(_, _ int, s []byte) { out = w.mentions.in(string(s), out) })
 	}
 	return out
 }
@@ -296,7 +297,7 @@ func (w *worker) look(body []byte, at time.Time) (*record, error) {
 					if !slices.Contains(r.owners, i) {
 						r.owners = append(r.owners, i)
 					}
-					if !slices.Contains(r.matched, n) {
+					if len(r.matched) == 0 || r.matched[len(r.matched)-1] != n {
 						r.matched = append(r.matched, n)
 					}
 				}

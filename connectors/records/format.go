@@ -32,6 +32,10 @@ type shape interface {
 	parser(p *paths) (parser, error)
 }
 
+// maxValues is how many values of wanted fields a record may have: a line of a few megabytes may hold millions, which
+// would take a hundred times its size.
+const maxValues = 1 << 18
+
 // parser takes records apart. It is used by one goroutine.
 type parser interface {
 	// parse appends the values of the fields that are wanted to out; all of paths when all. body is a record without its

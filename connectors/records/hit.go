@@ -58,19 +58,19 @@ func (h *Hit) Learned() []dsr.Identifier {
 		if f.identifier == "" || v.kind != text && v.kind != number {
 			continue
 		}
-		s := string(w.literal(r.body, v))
+		s, _ := only(f.kind, string(w.literal(r.body, v)))
 		if made(v.kind, s) {
 			continue
 		}
 		if f.kind != dsr.KindPhone && f.kind != dsr.KindUUID { // their form for comparing is not how they are written
-			s = string(normalise(nil, f.kind, []byte(s)))
+			s = Normalise(f.kind, s)
 		}
 		id := dsr.Identifier{
 			Name: f.identifier, Value: dsr.NewSecret(s), Origin: dsr.Learned, Source: w.l.sys.Name + "." + w.l.e.Name,
 		}
 		same := func(o dsr.Identifier) bool {
 			return o.Name == id.Name &&
-				string(normalise(nil, f.kind, []byte(o.Value.Reveal()))) == string(normalise(nil, f.kind, []byte(s)))
+				Normalise(f.kind, o.Value.Reveal()) == Normalise(f.kind, s)
 		}
 		if s != "" && !slices.ContainsFunc(out, same) && !slices.ContainsFunc(owner.Identifiers, same) {
 			out = append(out, id)
@@ -107,7 +107,11 @@ func (w *worker) single(r *record) bool {
 		if v.kind == composite {
 			return false
 		}
-		s := string(normalise(nil, f.kind, w.literal(r.body, v)))
+		s, one := only(f.kind, string(w.literal(r.body, v)))
+		if !one {
+			return false
+		}
+		s = Normalise(f.kind, s)
 		if was, ok := seen[f.identifier]; s != "" && ok && was != s {
 			return false
 		}

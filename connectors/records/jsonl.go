@@ -54,6 +54,8 @@ func (jsonl) parser(p *paths) (parser, error) {
 	return &jsonParser{p: p, extra: map[string]bool{}}, nil
 }
 
+const tooMany = "has too many values of one field"
+
 // maxDepth is how deep documents may nest.
 const maxDepth = 1000
 
@@ -98,6 +100,9 @@ func (j *jsonParser) value(b []byte, i int, n *node, depth int) int {
 	case '{':
 		v.kind = composite
 		if wanted { // before its members, which may be fields of their own
+			if len(j.out) >= maxValues {
+				return j.fail(i, tooMany)
+			}
 			v.field = n.field
 			at := len(j.out)
 			j.out = append(j.out, v)
@@ -123,6 +128,9 @@ func (j *jsonParser) value(b []byte, i int, n *node, depth int) int {
 		v.kind, v.to = number, j.number(b, i)
 	}
 	if wanted && j.bad == nil {
+		if len(j.out) >= maxValues {
+			return j.fail(i, tooMany)
+		}
 		v.field = n.field
 		j.out = append(j.out, v)
 	}
@@ -327,11 +335,13 @@ func (j *jsonParser) str(b []byte, i int) (end int, escaped bool) {
 	}
 }
 
-func hex4(b []byte, i int) (r rune, ok bool) {
+// hex4 reads the four digits of an escape, which begin at i.
+func hex4[T string | []byte](b T, i int) (r rune, ok bool) {
 	if i+4 > len(b) {
 		return 0, false
 	}
-	for _, c := range b[i : i+4] {
+	for n := range 4 {
+		c := b[i+n]
 		switch {
 		case '0' <= c && c <= '9':
 			c -= '0'
@@ -408,15 +418,9 @@ func unescape(dst, b []byte) []byte {
 		}
 		switch c := b[i+1]; c {
 		case 'u':
-			r, _ := hex4(b, i+2)
-			i += 6
-			if 0xd800 <= r && r < 0xdc00 && i+6 <= len(b) && b[i] == '\\' && b[i+1] == 'u' {
-				if low, _ := hex4(b, i+2); 0xdc00 <= low && low < 0xe000 {
-					r = (r-0xd800)<<10 | (low - 0xdc00) + 0x10000
-					i += 6
-				}
-			}
+			r, n := escapedRune(b[i:])
 			dst = utf8.AppendRune(dst, r)
+			i += n
 			continue
 		case 'b':
 			dst = append(dst, '\b')
@@ -434,6 +438,17 @@ func unescape(dst, b []byte) []byte {
 		i += 2
 	}
 	return dst
+}
+
+// escapedRune reads the \u that a text begins with, and a second one when both are a pair of surrogates.
+func escapedRune[T string | []byte](b T) (r rune, n int) {
+	r, _ = hex4(b, 2)
+	if 0xd800 <= r && r < 0xdc00 && len(b) > 8 && b[6] == '\\' && b[7] == 'u' {
+		if low, ok := hex4(b, 8); ok && 0xdc00 <= low && low < 0xe000 {
+			return (r-0xd800)<<10 | (low - 0xdc00) + 0x10000, 12
+		}
+	}
+	return r, 6
 }
 
 func (j *jsonParser) encode(_ []byte, _ value, to any) ([]byte, error) {
@@ -469,8 +484,9 @@ func isNumber(s string) bool {
 	return err == nil && json.Valid([]byte(s))
 }
 
-// stringsIn calls fn with the names and the values of all strings and numbers of a valid JSON value.
-func stringsIn(doc []byte, fn func(literal []byte)) {
+// eachLiteral calls fn with the names and the values of all strings and numbers of a valid JSON value, and where they are;
+// whole numbers without point and exponent.
+func eachLiteral(doc []byte, fn func(from, to int, literal []byte)) {
 	var spare []byte
 	var j jsonParser
 	for i := 0; i < len(doc); {
@@ -482,11 +498,11 @@ func stringsIn(doc []byte, fn func(literal []byte)) {
 				spare = unescape(spare[:0], s)
 				s = spare
 			}
-			fn(s)
+			fn(i, end, s)
 			i = end
 		case c == '-' || '0' <= c && c <= '9':
 			end := j.number(doc, i)
-			fn([]byte(integral(string(doc[i:end]))))
+			fn(i, end, []byte(integral(string(doc[i:end]))))
 			i = end
 		default:
 			i++

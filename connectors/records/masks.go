@@ -68,10 +68,8 @@ func (w *worker) matcher(r *record) *mask.Matcher {
 		return nil
 	}
 	var ids []dsr.Identifier
-	for _, in := range append(slices.Clone(r.in), r.owners) {
-		for _, i := range in {
-			ids = append(ids, w.people[i].Identifiers...)
-		}
+	for _, i := range slices.Concat(r.owners, r.mentioned) {
+		ids = append(ids, w.people[i].Identifiers...)
 	}
 	return mask.NewMatcher(ids, w.l.sys.Identifiers)
 }
@@ -85,12 +83,21 @@ func (w *worker) mask(body []byte, v value, spec mask.Spec, m *mask.Matcher) (wi
 	switch {
 	case v.kind == null:
 		in.Value = nil
+	case v.kind == composite && spec.Kind == mask.Redact && m != nil:
+		with := redactDocument(m, old)
+		return []byte(with), with != old, nil
 	case v.kind == composite && spec.Kind == mask.Redact:
-		in.Target.Class, in.Matcher = "json", m
+		in.Target.Class = "json"
 	case v.kind == composite && spec.Kind != mask.Null && spec.Kind != mask.Constant:
 		return nil, false, w.unfit(f, v, "mask "+string(spec.Kind)+" does not fit an object")
 	case spec.Kind == mask.Redact && f.mention && m != nil:
-		in.Value, in.Matcher = redactEscaped(m, old), m
+		literal := string(w.literal(body, v))
+		to := redactText(m, literal)
+		if to == literal {
+			return nil, false, nil
+		}
+		with, err = w.encode(body, v, to)
+		return with, err == nil, err
 	case spec.Kind == mask.Redact && (f.mention || v.listed && f.identifier != "" && len(w.holders(body, f, v, nil)) == 0):
 		in.Matcher = m // of a Sweep it is nil
 	case (spec.Kind == mask.Random || spec.Kind == mask.HMAC) && made(v.kind, old):
@@ -216,8 +223,8 @@ func (w *worker) rewrite(rec []byte, r *record, p plan, m *mask.Matcher) (out []
 		again := false
 		next := make([]byte, 0, len(b)+64)
 		at := 0
-		for _, e := range edits {
-			if slices.ContainsFunc(edits, func(o edit) bool { return o.from >= e.from && o.to <= e.to && o.to-o.from < e.to-e.from }) {
+		for i, e := range edits {
+			if i+1 < len(edits) && edits[i+1].from < e.to { // what lies inside comes next
 				again = true
 				continue
 			}

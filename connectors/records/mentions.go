@@ -12,16 +12,23 @@ import (
 // name nobody, whatever the number of people.
 //
 // An identifier that is written in one way has a window of its first bytes, with the bit that tells ASCII letters' cases
-// apart set, so that a text without any of the windows has none of the identifiers. Telephone numbers and IP addresses
-// are written in many ways: of a number the last digits tell, and addresses are looked for all at once.
+// apart set, so that a text without any of the windows has none of the identifiers. Others are written in many ways: of
+// telephone numbers the last digits tell, and IP addresses and words with letters outside of ASCII are looked for all at
+// once.
 type mentions struct {
 	people  []*mask.Matcher
 	width   int                // of a window, in bytes; 0 when nobody has a word
 	filter  [1 << 12]uint64    // of hashed windows
 	windows map[uint64][]int32 // people
 	tails   map[int][]int32    // people by the last digits of their numbers
-	ips     *mask.Matcher      // every address
-	hasIP   []int32
+	ips     many
+	wide    many
+}
+
+// many are people whose identifiers of one sort are looked for all at once.
+type many struct {
+	all *mask.Matcher
+	who []int32
 }
 
 const (
@@ -38,28 +45,29 @@ func newMentions(people []person, kinds map[string]dsr.IdentifierKind) *mentions
 		who  int32
 	}
 	var all []word
-	var ips []dsr.Identifier
+	var ips, wide []dsr.Identifier
 	for i, p := range people {
-		matcher := mask.NewMatcher(p.Identifiers, kinds)
-		m.people = append(m.people, matcher)
-		words, _ := matcher.Words()
-		for _, w := range words {
-			if m.width == 0 || len(w) < m.width {
-				m.width = min(len(w), widest)
-			}
-			all = append(all, word{w, int32(i)})
-		}
+		m.people = append(m.people, mask.NewMatcher(p.Identifiers, kinds))
 		for _, id := range p.Identifiers {
-			switch kinds[id.Name] {
-			case dsr.KindPhone:
-				eachRun(id.Value.Reveal(), func(digits, last int) { m.tails[last] = append(m.tails[last], int32(i)) })
-			case dsr.KindIP:
-				ips = append(ips, id)
-				m.hasIP = append(m.hasIP, int32(i))
+			switch kind := kinds[id.Name]; {
+			case kind == dsr.KindPhone:
+				eachNumber(id.Value.Reveal(), func(_, last int) { m.tails[last] = append(m.tails[last], int32(i)) })
+			case kind == dsr.KindIP:
+				ips, m.ips.who = append(ips, id), append(m.ips.who, int32(i))
+			case !isASCII(id.Value.Reveal()):
+				wide, m.wide.who = append(wide, id), append(m.wide.who, int32(i))
+			default:
+				words, _ := mask.NewMatcher([]dsr.Identifier{id}, kinds).Words()
+				for _, w := range words {
+					if m.width == 0 || len(w) < m.width {
+						m.width = min(len(w), widest)
+					}
+					all = append(all, word{w, int32(i)})
+				}
 			}
 		}
 	}
-	m.ips = mask.NewMatcher(ips, kinds)
+	m.ips.all, m.wide.all = mask.NewMatcher(ips, kinds), mask.NewMatcher(wide, kinds)
 	for _, w := range all {
 		window := m.window(0, w.text[:m.width])
 		m.windows[window] = append(m.windows[window], w.who)
@@ -81,6 +89,15 @@ func hashWindow(w uint64) uint64 { return w * 0x9e3779b97f4a7c15 >> 46 }
 
 // in appends the people whom a text names to out, without repeating those that are there.
 func (m *mentions) in(text string, out []int32) []int32 {
+	out = m.read(text, out)
+	for _, r := range readings(text) {
+		out = m.read(r.text, out)
+	}
+	return out
+}
+
+// read does what in does for one reading of a text.
+func (m *mentions) read(text string, out []int32) []int32 {
 	if m.width > 0 && len(text) >= m.width {
 		only := uint64(1)<<(8*m.width) - 1
 		w := uint64(0)
@@ -96,14 +113,17 @@ func (m *mentions) in(text string, out []int32) []int32 {
 		}
 	}
 	if len(m.tails) > 0 {
-		eachRun(text, func(digits, last int) {
+		eachNumber(text, func(digits, last int) {
 			if digits >= mask.MinFreeText {
 				out = m.confirm(m.tails[last], text, out)
 			}
 		})
 	}
-	if len(m.hasIP) > 0 && (strings.Count(text, ".") >= 3 || strings.Count(text, ":") >= 2) && m.ips.Find(text) {
-		out = m.confirm(m.hasIP, text, out)
+	if len(m.ips.who) > 0 && (strings.Count(text, ".") >= 3 || strings.Count(text, ":") >= 2) && m.ips.all.Find(text) {
+		out = m.confirm(m.ips.who, text, out)
+	}
+	if len(m.wide.who) > 0 && !isASCII(text) && m.wide.all.Find(text) {
+		out = m.confirm(m.wide.who, text, out)
 	}
 	return out
 }
@@ -118,23 +138,27 @@ func (m *mentions) confirm(who []int32, text string, out []int32) []int32 {
 	return out
 }
 
-// eachRun calls fn for every run of digits, with separators of telephone numbers between them: how many digits it has,
-// and the last of them as a number.
-func eachRun(text string, fn func(digits, last int)) {
+// eachNumber calls fn at the end of every number: how many digits there are since something else than digits and
+// separators of telephone numbers, and the last of them as a number.
+func eachNumber(text string, fn func(digits, last int)) {
 	digits, last := 0, 0
+	inside := false
 	for i := range len(text) {
-		switch c := text[i]; {
-		case '0' <= c && c <= '9':
+		c := text[i]
+		if '0' <= c && c <= '9' {
 			digits, last = digits+1, (last*10+int(c-'0'))%tail
-		case c == '+' || c == ' ' || c == '(' || c == ')' || c == '-' || c == '.' || c == '/':
-		default:
-			if digits > 0 {
-				fn(digits, last)
-				digits, last = 0, 0
-			}
+			inside = true
+			continue
+		}
+		if inside {
+			fn(digits, last)
+			inside = false
+		}
+		if strings.IndexByte("+ ()-./", c) < 0 {
+			digits, last = 0, 0
 		}
 	}
-	if digits > 0 {
+	if inside {
 		fn(digits, last)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -107,6 +108,7 @@ func TestDamage(t *testing.T) {
 		Name: "access", Settings: map[string]any{"format": "text", "pattern": "combined"}, Erase: dsr.Delete,
 		Fields: []connectors.Field{{Name: "host", Identifier: "ip"}},
 	}
+	anything := &connectors.Entity{Name: "lines", Settings: map[string]any{"format": "text", "pattern": "(?P<x>.*)"}, Erase: dsr.Delete}
 	for name, c := range map[string]struct {
 		e      *connectors.Entity
 		in     []byte
@@ -127,6 +129,11 @@ func TestDamage(t *testing.T) {
 		"quote that stays":     {csv, []byte("note,email\na,\"canary\n"), "offset 13 "},
 		"quote in the middle":  {csv, []byte("note,email\na,can\"ary\n"), "offset 13 "},
 		"line that is no line": {text, []byte("canary\n"), "offset 0 "},
+		"bzip2":                {anything, []byte("BZh91AY&SY canary\n"), "offset 0 "},
+		"xz in gzip":           {anything, compressed(t, "gzip", "\xfd7zXZ\x00 canary\n"), "offset 0 "},
+		"gzip in gzip":         {anything, compressed(t, "gzip", string(whole)), "offset 0 "},
+		"UTF-16":               {anything, []byte("\xff\xfec\x00a\x00n\x00a\x00r\x00y\x00\n\x00"), "offset 0 "},
+		"many values":          {events(), []byte(`{"email":[` + strings.Repeat("0,", 1<<18) + `0]}`), "offset "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -205,6 +212,45 @@ func TestLongRecords(t *testing.T) {
 	_, err := f.Scan(context.Background(), "o", strings.NewReader(numbered(1)+`{"x":"`+strings.Repeat("x", records.MaxRecord)+`"}`), nil)
 	require.True(t, connectors.IsPermanent(err))
 	require.Contains(t, err.Error(), "offset 34 ")
+}
+
+// TestManyEdits masks more values of one record than could be compared with each other, in order and one inside another.
+func TestManyEdits(t *testing.T) {
+	t.Parallel()
+	e := events()
+	e.Mentions = []string{"notes", "notes.x"}
+	n := 50_000
+	f := find(layout(t, e), subject("s", "email", "anna@example.com"))
+	in := `{"notes":[` + strings.Repeat(`{"x":"anna@example.com","y":"anna@example.com"},"anna@example.com",`, n) + `0]}`
+	out, _ := rewrite(t, f, []byte(in))
+	require.Equal(t, strings.ReplaceAll(in, "anna@example.com", "[redacted]"), string(out))
+}
+
+// TestBombs reads what decompresses to far more than memory: one line without end, and frames that ask for a window.
+func TestBombs(t *testing.T) {
+	t.Parallel()
+	var gz bytes.Buffer
+	w := gzip.NewWriter(&gz)
+	_, err := w.Write([]byte(`{"x":"`))
+	require.NoError(t, err)
+	for range 1 << 10 {
+		_, err := w.Write(bytes.Repeat([]byte{'0'}, 1<<20))
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	var zs bytes.Buffer
+	z, err := zstd.NewWriter(&zs, zstd.WithWindowSize(zstd.MaxWindowSize), zstd.WithEncoderConcurrency(1))
+	require.NoError(t, err)
+	for range 64 {
+		_, err := z.Write(bytes.Repeat([]byte{'0'}, 1<<20))
+		require.NoError(t, err)
+	}
+	require.NoError(t, z.Close())
+	for _, in := range [][]byte{gz.Bytes(), zs.Bytes()} {
+		_, err = find(layout(t, events()), subject("s", "user_id", "1")).Scan(context.Background(), "o", bytes.NewReader(in), nil)
+		require.True(t, connectors.IsPermanent(err))
+		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeInvalid})
+	}
 }
 
 // endless makes events without holding them.

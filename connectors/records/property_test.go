@@ -92,7 +92,7 @@ var spellings = map[string]struct {
 	otherNumbers []string
 }{
 	"user_id": {
-		value: "42", same: []string{"42", " 42", "42\t"}, others: []string{"042", "420", "4 2", "42.0", "x42", "", "４２"},
+		value: "42", same: []string{"42", " 42", "42\t", "\x00\x0042", "\ufeff42", "%342", `\u0034\x32`}, others: []string{"042", "420", "4 2", "42.0", "x42", "", "４２"},
 		numbers: []string{"42", "42.0", "4.2e1", "420E-1", "42.000"}, otherNumbers: []string{"-42", "4.2", "420", "42e1", "42.5"},
 	},
 	"zero": {
@@ -100,11 +100,14 @@ var spellings = map[string]struct {
 		numbers: []string{"0", "-0", "0.0", "0e9"}, otherNumbers: []string{"10", "0.5", "-1"},
 	},
 	"email": {
-		value: "åsa@example.com", same: []string{"åsa@example.com", "ÅSA@Example.COM", "A\u030Asa@example.com", " åsa@example.com "},
+		value: "åsa@example.com", same: []string{
+			"åsa@example.com", "ÅSA@Example.COM", "A\u030Asa@example.com", " åsa@example.com ", "Åsa <åsa@example.com>", "mailto:åsa@example.com", "bo@example.com, \"Å\" ÅSA@example.com",
+			"%C3%A5sa%40example.com", `\u00e5sa@example.com`, "\x1b[36måsa\x1b[0m@example.com\x1b[0m",
+		},
 		others: []string{"asa@example.com", "åsa@example.com.au", "xåsa@example.com", "åsa@example"},
 	},
 	"phone": {
-		value: "+46701234567", same: []string{"+46701234567", "0046 70-123 45 67", "46 (70) 1234567", "+46 (0)70 123 45 67"},
+		value: "+46701234567", same: []string{"+46701234567", "0046 70-123 45 67", "46 (70) 1234567", "+46 (0)70 123 45 67", "%2B46701234567", "+46701234568, +46701234567"},
 		others:  []string{"+46701234568", "701234567", "+4670123456", "n/a"},
 		numbers: []string{"46701234567"}, otherNumbers: []string{"46701234568"},
 	},
@@ -117,11 +120,11 @@ var spellings = map[string]struct {
 		others: []string{"0e984725-c51c-4bf4-9960-e1c80e27aba1", "0e984725"},
 	},
 	"ip": {
-		value: "2001:db8::1", same: []string{"2001:db8::1", "2001:0DB8:0:0::1", "2001:db8::1%eth0", "[2001:db8::1]", "2001:db8::1/128"},
-		others: []string{"2001:db8::2", "192.0.2.1"},
+		value: "2001:db8::1", same: []string{"2001:db8::1", "2001:0DB8:0:0::1", "2001:db8::1%eth0", "[2001:db8::1]", "2001:db8::1/128", "[2001:db8::1]:443", "192.0.2.1, 2001:db8::1"},
+		others: []string{"2001:db8::2", "192.0.2.1", "192.0.2.1:443", "2001:db8::2, 2001:db8::3"},
 	},
 	"account": {
-		value: "7", same: []string{"7", "007"}, others: []string{"77", "-7", "7.0"},
+		value: "7", same: []string{"7", "007", "7.0", "7.00"}, others: []string{"77", "-7", "7.01", "7."},
 		numbers: []string{"7", "7.0", "70e-1"}, otherNumbers: []string{"-7", "0.7"},
 	},
 }
@@ -190,6 +193,8 @@ var notes = []struct{ text, redacted string }{
 	{"0E984725-C51C-4BF4-9960-E1C80E27ABA0 rang", "[redacted] rang"},
 	{"call 070-123 45 67 now", "call [redacted] now"},
 	{"42 is short, xåsa@example.com is longer", ""},
+	{"2026-11-25 070-123 45 67 from:2001:DB8::1", "2026-11-25 [redacted] from:[redacted]"},
+	{"till ÅSA@EXAMPLE.COM, 0e984725c51c4bf49960e1c80e27aba0", "till [redacted], [redacted]"},
 }
 
 // textOf draws a text for an identifier, and whether it is the subject's.

@@ -3,13 +3,16 @@ package records
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
 )
 
 // Normalise returns a value, given or stored, in the form in which equal identifiers are equal. It is empty when the value
@@ -19,12 +22,15 @@ func Normalise(k dsr.IdentifierKind, v string) string { return string(normalise(
 // normalise appends a value, given or stored, in the form in which equal identifiers are equal bytes; nothing when it
 // cannot be an identifier of the kind.
 //
-//   - e-mail addresses: NFC, lower case, without surrounding space;
+//   - e-mail addresses: NFC, lower case;
 //   - telephone numbers: the digits of the international form, without 00 and without a national (0) in brackets;
 //   - UUIDs: the hexadecimal digits in lower case;
-//   - IP addresses: as RFC 5952 writes them, without zone, brackets and length of prefix;
-//   - integers: without leading zeros;
-//   - opaque values: NFC, without surrounding space.
+//   - IP addresses: as RFC 5952 writes them, without zone, brackets, port and length of prefix;
+//   - integers: without leading zeros, and without a fraction of zeros, as tables write them that have gaps;
+//   - opaque values: NFC.
+//
+// Space and characters that nobody sees (control characters, marks of byte order and direction) do not count around a
+// value: a log that was cut while a program wrote on begins with zeros.
 func normalise(dst []byte, k dsr.IdentifierKind, v []byte) []byte {
 	switch k {
 	case dsr.KindPhone:
@@ -32,7 +38,7 @@ func normalise(dst []byte, k dsr.IdentifierKind, v []byte) []byte {
 	case dsr.KindUUID:
 		return normaliseUUID(dst, v)
 	}
-	v = bytes.TrimSpace(v)
+	v = trim(v)
 	switch k {
 	case dsr.KindEmail:
 		if isASCII(v) {
@@ -57,13 +63,87 @@ func normalise(dst []byte, k dsr.IdentifierKind, v []byte) []byte {
 	return norm.NFC.Append(dst, v...)
 }
 
-func isASCII(b []byte) bool {
-	for _, c := range b {
-		if c >= utf8.RuneSelf {
+func isASCII[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
 			return false
 		}
 	}
 	return true
+}
+
+// trim takes away what surrounds a value and is not seen.
+func trim(v []byte) []byte {
+	if n := len(v); n == 0 || ' ' < v[0] && v[0] < 0x7f && ' ' < v[n-1] && v[n-1] < 0x7f {
+		return v
+	}
+	return bytes.TrimFunc(v, func(r rune) bool { return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf) })
+}
+
+// surrounds are bytes that a value has only where it is more than an identifier; spaces and colons are
+// part of some.
+var surrounds = func() (t [256]bool) {
+	for _, c := range []byte("%\\\x1b,;|<\"': \t") {
+		t[c] = true
+	}
+	return t
+}()
+
+// parts returns what a text may hold as a value besides all of it: readings without escapes, and of addresses and
+// numbers those of a list (the proxies of X-Forwarded-For, the recipients of a message) and those with a name before
+// them.
+func parts(k dsr.IdentifierKind, v []byte) []string {
+	if !slices.ContainsFunc(v, func(c byte) bool {
+		return surrounds[c] && (c != ' ' && c != ':' || k == dsr.KindEmail || c == ' ' && k == dsr.KindIP)
+	}) {
+		return nil
+	}
+	var out []string
+	texts := []string{string(v)}
+	for _, r := range readings(string(v)) {
+		texts = append(texts, r.text)
+		out = append(out, r.text)
+	}
+	split := ""
+	switch k {
+	case dsr.KindEmail:
+		split = ",;|<>()[]\"'"
+	case dsr.KindIP:
+		split = ",;|\""
+	case dsr.KindPhone:
+		split = ",;|"
+	default:
+		return out
+	}
+	for _, s := range texts {
+		for part := range strings.FieldsFuncSeq(s, func(r rune) bool {
+			return strings.ContainsRune(split, r) || k != dsr.KindPhone && unicode.IsSpace(r)
+		}) {
+			if k == dsr.KindEmail && len(part) > 7 && strings.EqualFold(part[:7], "mailto:") {
+				part = part[7:]
+			}
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// only returns the identifier that a text holds, without what surrounds it there; ok is false when it holds several.
+func only(k dsr.IdentifierKind, s string) (id string, ok bool) {
+	found := map[string]bool{}
+	id = s
+	for _, part := range parts(k, []byte(s)) {
+		n := Normalise(k, part)
+		is := k == dsr.KindPhone && len(n) >= mask.MinFreeText || k == dsr.KindEmail && strings.Contains(n, "@")
+		if k == dsr.KindIP {
+			_, err := netip.ParseAddr(n)
+			is = err == nil
+		}
+		if is && !strings.ContainsAny(n, " ,;|") && !found[n] {
+			found[n], id = true, part
+		}
+	}
+	return id, len(found) <= 1
 }
 
 func normalisePhone(dst, v []byte) []byte {
@@ -84,7 +164,7 @@ func normalisePhone(dst, v []byte) []byte {
 
 func normaliseUUID(dst, v []byte) []byte {
 	const urn = "urn:uuid:"
-	if v = bytes.TrimSpace(v); len(v) > len(urn) && bytes.EqualFold(v[:len(urn)], []byte(urn)) {
+	if v = trim(v); len(v) > len(urn) && bytes.EqualFold(v[:len(urn)], []byte(urn)) {
 		v = v[len(urn):]
 	}
 	for _, c := range v {
@@ -102,12 +182,19 @@ func normaliseIP(dst, v []byte) []byte {
 	s, _, _ := strings.Cut(string(v), "/")
 	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
 	if err != nil {
-		return append(dst, v...)
+		p, err := netip.ParseAddrPort(s)
+		if err != nil {
+			return append(dst, v...)
+		}
+		a = p.Addr()
 	}
 	return a.Unmap().WithZone("").AppendTo(dst)
 }
 
 func normaliseInteger(dst, v []byte) []byte {
+	if whole, fraction, ok := bytes.Cut(v, []byte{'.'}); ok && len(fraction) > 0 && len(bytes.Trim(fraction, "0")) == 0 {
+		v = whole
+	}
 	digits, negative := bytes.CutPrefix(v, []byte{'-'})
 	if len(bytes.Trim(digits, "0123456789")) > 0 || len(digits) == 0 {
 		return append(dst, v...)
