@@ -71,7 +71,8 @@ const (
 	FindNullableOnlyPath = "nullable-only-path"
 	// FindKeptWithoutAnchor: a row that stays would refer to a row that is deleted.
 	FindKeptWithoutAnchor = "kept-without-anchor"
-	// FindBlockedDeletion: a foreign key that only gives access keeps the row that it refers to from being deleted.
+	// FindBlockedDeletion: a foreign key that only gives access keeps the row that it refers to from being deleted, or
+	// would be deleted with it.
 	FindBlockedDeletion = "blocked-deletion"
 	// FindCycle: tables refer to each other in a circle that can be opened nowhere.
 	FindCycle = "cycle-without-break"

@@ -142,16 +142,18 @@ func (k *checker) checkKept() {
 		}
 		for _, o := range e.AccessedBy {
 			to := k.byName[o.Entity]
-			if to == nil || !k.deletes(to) || e.declaresOwner(to.Name, o.Columns) {
+			if to == nil || to.table == nil || !k.deletes(to) || e.declaresOwner(to.Name, o.Columns) {
 				continue
 			}
 			for _, r := range e.table.References {
-				if to.table == nil || r.Entity != to.table.Name || !sameSet(r.Columns, o.Columns) || r.OnDelete == "set null" ||
-					r.OnDelete == "set default" || r.OnDelete == "cascade" {
+				if r.Entity != to.table.Name || !sameSet(r.Columns, o.Columns) || r.OnDelete == "set null" || r.OnDelete == "set default" {
 					continue
 				}
-				k.fail(FindBlockedDeletion, e.Name, strings.Join(o.Columns, ", "),
-					fmt.Sprintf("the foreign key keeps rows of %s from being deleted, and accessed_by leaves it as it is", to.Name),
+				does := "keeps rows of %s from being deleted, and accessed_by leaves it as it is"
+				if r.OnDelete == "cascade" {
+					does = "deletes the row with that of %s, and accessed_by says that it stays"
+				}
+				k.fail(FindBlockedDeletion, e.Name, strings.Join(o.Columns, ", "), "the foreign key "+fmt.Sprintf(does, to.Name),
 					fmt.Sprintf("Let the foreign key set NULL on deletion, mask %s instead of deleting it, or declare the reference under owned_by.",
 						to.Name))
 			}

@@ -228,6 +228,20 @@ var defects = []defect{
 		code: FindUnindexedReference, entity: "logins", field: "c", on: mariadb,
 		sql: "CREATE TABLE logins (id INTEGER PRIMARY KEY, c INTEGER NOT NULL, at DATE)", edit: addLogins,
 	},
+	{ // an index on the type alone
+		code: FindUnindexedReference, entity: "comments", field: "target_id", on: "postgres sqlite",
+		sql: "DROP INDEX comments_target;\nCREATE INDEX comments_type ON comments (target_type)",
+	},
+	{
+		code: FindUnindexedReference, entity: "comments", field: "target_id", on: mariadb,
+		sql: "DROP INDEX comments_target ON comments;\nCREATE INDEX comments_type ON comments (target_type)",
+	},
+	{
+		code: FindUnindexedReference, entity: "badges", field: "c", warn: true, on: "postgres sqlite",
+		sql:  "CREATE TABLE badges (id INTEGER PRIMARY KEY, c INTEGER, FOREIGN KEY (c) REFERENCES customers (id) ON DELETE SET NULL)",
+		edit: func(s *connectors.System) { s.Ignored["badges"] = "nothing personal" },
+		rows: "INSERT INTO badges (id, c) VALUES (51, 1)",
+	},
 	{code: FindUnindexedIdentifier, entity: "customers", field: "phone", warn: true, edit: func(s *connectors.System) {
 		s.Identifiers["phone"] = dsr.KindPhone
 		entityOf(s, "customers").Fields[3].Identifier = "phone"
@@ -290,6 +304,15 @@ var defects = []defect{
 		code: FindBlockedDeletion, entity: "logins", field: "c",
 		sql: "CREATE TABLE logins (id INTEGER PRIMARY KEY, c INTEGER NOT NULL, at DATE, FOREIGN KEY (c) REFERENCES customers (id));\n" +
 			"CREATE INDEX logins_c ON logins (c)",
+		edit: func(s *connectors.System) {
+			addLogins(s)
+			entityOf(s, "logins").OwnedBy = nil
+		},
+	},
+	{
+		code: FindBlockedDeletion, entity: "logins", field: "c",
+		sql: "CREATE TABLE logins (id INTEGER PRIMARY KEY, c INTEGER NOT NULL, at DATE, FOREIGN KEY (c) REFERENCES customers (id)" +
+			" ON DELETE CASCADE);\nCREATE INDEX logins_c ON logins (c)",
 		edit: func(s *connectors.System) {
 			addLogins(s)
 			entityOf(s, "logins").OwnedBy = nil
