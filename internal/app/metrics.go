@@ -36,7 +36,7 @@ func (e engineMetrics) SweepEnded(s *retention.Sweep) {
 	for _, l := range s.Results {
 		rows[string(l.Method)] += l.Count
 	}
-	e.m.SweepEnded(s.Rule, string(s.State), rows, s.Measures.Longest)
+	e.m.SweepEnded(s.Rule, string(s.State), rows, s.Measures.Longest, s.Measures.Pauses)
 }
 
 // snapshotWithin bounds a scrape.

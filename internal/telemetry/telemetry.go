@@ -46,6 +46,7 @@ type Metrics struct {
 	sweeps      *prometheus.CounterVec
 	swept       *prometheus.CounterVec
 	longest     *prometheus.HistogramVec
+	paused      *prometheus.CounterVec
 }
 
 // New returns metrics. snapshot is called at each scrape; its error makes the scrape answer 500, so that a control
@@ -82,9 +83,12 @@ func New(now func() time.Time, snapshot func() (*Snapshot, error)) *Metrics {
 			Name: "lethe_sweep_longest_transaction_seconds", Help: "Longest transaction of each sweep.",
 			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30},
 		}, []string{"rule"}),
+		paused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lethe_sweep_paused_seconds_total", Help: "Time that sweeps waited for the system's sake.",
+		}, []string{"rule", "why"}),
 	}
 	m.registry.MustRegister(
-		m.transitions, m.finished, m.runs, m.members, m.failures, m.sweeps, m.swept, m.longest, &gauges{now: now, snapshot: snapshot},
+		m.transitions, m.finished, m.runs, m.members, m.failures, m.sweeps, m.swept, m.longest, m.paused, &gauges{now: now, snapshot: snapshot},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -111,14 +115,17 @@ func (m *Metrics) TaskFailed(system, phase, reason string) {
 	m.failures.WithLabelValues(system, phase, reason).Inc()
 }
 
-// SweepEnded measures a sweep that came to its end; rows are by method.
-func (m *Metrics) SweepEnded(rule, state string, rows map[string]int64, longest time.Duration) {
+// SweepEnded measures a sweep that came to its end; rows are by method, pauses by stable code of why.
+func (m *Metrics) SweepEnded(rule, state string, rows map[string]int64, longest time.Duration, pauses map[string]time.Duration) {
 	m.sweeps.WithLabelValues(rule, state).Inc()
 	for method, n := range rows {
 		m.swept.WithLabelValues(rule, method).Add(float64(n))
 	}
 	if longest > 0 {
 		m.longest.WithLabelValues(rule).Observe(longest.Seconds())
+	}
+	for why, took := range pauses {
+		m.paused.WithLabelValues(rule, why).Add(took.Seconds())
 	}
 }
 

@@ -37,7 +37,7 @@ func TestScrape(t *testing.T) {
 	m.Finished("erasure", "completed", time.Minute)
 	m.RunDone("shop", "erase", 4, time.Second)
 	m.TaskFailed("shop", "erase", "missing-privilege")
-	m.SweepEnded("a", "done", map[string]int64{"delete": 7}, time.Second)
+	m.SweepEnded("a", "done", map[string]int64{"delete": 7}, time.Second, map[string]time.Duration{"lag": time.Minute})
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	require.Equal(t, http.StatusOK, w.Code)
@@ -55,6 +55,7 @@ func TestScrape(t *testing.T) {
 		`lethe_sweeps_ended_total{rule="a",state="done"} 1`,
 		`lethe_sweep_rows_total{method="delete",rule="a"} 7`,
 		`lethe_sweep_longest_transaction_seconds_sum{rule="a"} 1`,
+		`lethe_sweep_paused_seconds_total{rule="a",why="lag"} 60`,
 		`lethe_retention_rows_due{rule="a"} 5`,
 		`lethe_retention_rows_held{rule="a"} 2`,
 		`lethe_retention_rows_blocked{rule="a"} 1`,
