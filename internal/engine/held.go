@@ -13,10 +13,11 @@ import (
 // lockOfHolds is held by whoever places a Hold or begins a Sweep, so that each sees the other.
 const lockOfHolds = "lethe/holds"
 
-// refreshed remembers when the identifiers of Holds were learned last.
+// refreshed remembers when the identifiers of Holds were learned last, and of which Holds.
 type refreshed struct {
-	mu sync.Mutex
-	at time.Time
+	mu    sync.Mutex
+	at    time.Time
+	known map[string]bool
 }
 
 // openHold is a Hold on a subject with its identifiers in the clear.
@@ -35,10 +36,7 @@ func (e *Engine) holdsFor(ctx context.Context, m *atlas, system string) (connect
 
 // heldIn is holdsFor with how long what was learned is believed.
 func (e *Engine) heldIn(ctx context.Context, m *atlas, system string, ttl time.Duration) (connectors.Holds, error) {
-	if err := e.learnHeld(ctx, ttl); err != nil {
-		return connectors.Holds{}, err
-	}
-	subjects, entities, err := e.openHolds(ctx)
+	subjects, entities, err := e.learnedHolds(ctx, ttl)
 	if err != nil {
 		return connectors.Holds{}, err
 	}
@@ -98,37 +96,52 @@ func unreadableHold(err error) error {
 		"see whether Lethe runs with the keys that it was placed under; then retry", nil)
 }
 
-// learnHeld asks the Systems that teach, under the current map, what else the subjects of Holds are called, when that
-// was asked longer ago than ttl.
-func (e *Engine) learnHeld(ctx context.Context, ttl time.Duration) error {
+// learnedHolds is openHolds after the Systems that teach were asked, under the current map, what else the subjects of
+// Holds are called: of every Hold when that was asked longer ago than ttl, and at once of one that was placed meanwhile,
+// for whoever placed it may have known no more than an address.
+func (e *Engine) learnedHolds(ctx context.Context, ttl time.Duration) (subjects []openHold, entities []*dsr.Hold, err error) {
 	e.holds.mu.Lock()
 	defer e.holds.mu.Unlock()
-	if e.now().Sub(e.holds.at).Abs() < ttl {
-		return nil
+	if subjects, entities, err = e.openHolds(ctx); err != nil {
+		return nil, nil, err
 	}
-	m, err := e.current(ctx)
-	if err != nil {
-		return err
-	}
-	subjects, _, err := e.openHolds(ctx)
-	if err != nil {
-		return err
+	known := e.holds.known
+	if e.now().Sub(e.holds.at).Abs() >= ttl {
+		known = nil
 	}
 	var batch connectors.Batch
 	for _, h := range subjects {
-		batch = append(batch, connectors.Subject{Ref: h.ID, Tenant: h.Tenant, Identifiers: h.ids})
-	}
-	news, err := e.learn(ctx, m, batch)
-	if err != nil {
-		return err
-	}
-	for _, h := range subjects {
-		if err := e.addToHold(ctx, h, news[h.ID]); err != nil {
-			return err
+		if !known[h.ID] {
+			batch = append(batch, connectors.Subject{Ref: h.ID, Tenant: h.Tenant, Identifiers: h.ids})
 		}
 	}
-	e.holds.at = e.now()
-	return nil
+	if len(batch) > 0 {
+		m, err := e.current(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		news, err := e.learn(ctx, m, batch)
+		if err != nil {
+			return nil, nil, err
+		}
+		for i, h := range subjects {
+			if known[h.ID] {
+				continue
+			}
+			if err := e.addToHold(ctx, h, news[h.ID]); err != nil {
+				return nil, nil, err
+			}
+			subjects[i].ids = append(slices.Clone(h.ids), news[h.ID]...)
+		}
+	}
+	if known == nil {
+		e.holds.at = e.now()
+	}
+	e.holds.known = map[string]bool{}
+	for _, h := range subjects {
+		e.holds.known[h.ID] = true
+	}
+	return subjects, entities, nil
 }
 
 // addToHold seals what was learned of a held subject, and commits to it and to what was known under every live key, so

@@ -248,6 +248,40 @@ func TestNothingIsSweptWhileHoldsCannotBeResolved(t *testing.T) {
 	require.Len(t, now.Commitments, 2)
 }
 
+// A Hold that is placed while a Sweep works, when nobody can say what else its subject is called, is learned before the
+// Sweep goes on, however lately Holds were learned.
+func TestAHoldThatKnowsTooLittleInTheMiddleOfASweep(t *testing.T) {
+	t.Parallel()
+	h, _ := sweepHouse(t, dbtest.SQLite(t), many, ", review: never", chunky)
+	down := false
+	h.hooks.before = func(_ context.Context, _, verb string, _ *connectors.Job) error {
+		if down && verb == "locate" {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	s := h.sweepNow(rule)
+	var held *dsr.Hold
+	h.hooks.step = func(_, name string) {
+		if held == nil && name == sqldb.StepChanged {
+			down = true
+			held = h.hold("bob@example.com", false)
+			down = false
+			require.Len(t, held.Commitments, 1)
+		}
+	}
+	var knew []int
+	h.hooks.sweep = func(_ context.Context, j *connectors.SweepJob) error {
+		if len(j.Held.Subjects) == 1 {
+			knew = append(knew, len(j.Held.Subjects[0].Identifiers))
+		}
+		return nil
+	}
+	h.drain()
+	h.swept(s.ID, retention.SweepDone)
+	require.Equal(t, []int{2}, knew, "the address and the number that the shop teaches")
+}
+
 func TestWhatIsNoHold(t *testing.T) {
 	t.Parallel()
 	h, _ := sweepHouse(t, dbtest.SQLite(t), 1, "", nil)
