@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -285,6 +286,8 @@ func TestAHoldThatKnowsTooLittleInTheMiddleOfASweep(t *testing.T) {
 func TestWhatIsNoHold(t *testing.T) {
 	t.Parallel()
 	h, _ := sweepHouse(t, dbtest.SQLite(t), 1, "", nil)
+	h.activate(strings.Replace(loginsMap(""), "      carts:\n        owned_by: {customer_id: customers}\n        fields: {content: {category: user.content}}\n",
+		"      carts:\n        owned_by: {customer_id: customers}\n        mentions: [content]\n", 1))
 	review := h.time.Now().AddDate(0, 1, 0)
 	when := func(c ...dsr.Condition) engine.NewHold {
 		return engine.NewHold{System: "shop", Entity: "logins", When: c, Reference: "T-1", Review: review}
@@ -293,20 +296,28 @@ func TestWhatIsNoHold(t *testing.T) {
 		n     engine.NewHold
 		field string
 	}{
-		"nothing":         {engine.NewHold{Reference: "T-1", Review: review}, "identifiers"},
-		"two ways":        {engine.NewHold{Identifiers: email("a@example.com"), Entity: "logins", System: "shop", Reference: "T-1", Review: review}, "identifiers"},
-		"no review":       {engine.NewHold{Identifiers: email("a@example.com"), Reference: "T-1"}, "review"},
-		"past review":     {engine.NewHold{Identifiers: email("a@example.com"), Reference: "T-1", Review: h.time.Now()}, "review"},
-		"no reference":    {engine.NewHold{Identifiers: email("a@example.com"), Review: review}, "reference"},
-		"a name":          {engine.NewHold{Identifiers: email("a@example.com"), Reference: "Ada Lovelace", Review: review}, "reference"},
-		"legal request":   {engine.NewHold{Request: "req_1", Reference: "T-1", Review: review}, "request"},
-		"bad address":     {engine.NewHold{Identifiers: email("a@example..com"), Restriction: true}, "identifiers[0].value"},
-		"tenant":          {engine.NewHold{Identifiers: email("a@example.com"), Restriction: true, Tenant: "x"}, "tenant"},
-		"system":          {engine.NewHold{System: "crm", Entity: "logins", Reference: "T-1", Review: review}, "system"},
-		"entity":          {engine.NewHold{System: "shop", Entity: "x", Reference: "T-1", Review: review}, "entity"},
-		"empty condition": {when(dsr.Condition{Field: "customer_id"}), "when[0]"},
-		"two conditions":  {when(dsr.Condition{Field: "customer_id", Null: true, NotNull: true}), "when[0]"},
-		"no such field":   {when(dsr.Condition{Field: "colour", Null: true}), "when[0].field"},
+		"nothing":            {engine.NewHold{Reference: "T-1", Review: review}, "identifiers"},
+		"two ways":           {engine.NewHold{Identifiers: email("a@example.com"), Entity: "logins", System: "shop", Reference: "T-1", Review: review}, "identifiers"},
+		"no review":          {engine.NewHold{Identifiers: email("a@example.com"), Reference: "T-1"}, "review"},
+		"past review":        {engine.NewHold{Identifiers: email("a@example.com"), Reference: "T-1", Review: h.time.Now()}, "review"},
+		"no reference":       {engine.NewHold{Identifiers: email("a@example.com"), Review: review}, "reference"},
+		"a name":             {engine.NewHold{Identifiers: email("a@example.com"), Reference: "Ada Lovelace", Review: review}, "reference"},
+		"legal request":      {engine.NewHold{Request: "req_1", Reference: "T-1", Review: review}, "request"},
+		"bad address":        {engine.NewHold{Identifiers: email("a@example..com"), Restriction: true}, "identifiers[0].value"},
+		"tenant":             {engine.NewHold{Identifiers: email("a@example.com"), Restriction: true, Tenant: "x"}, "tenant"},
+		"system":             {engine.NewHold{System: "crm", Entity: "logins", Reference: "T-1", Review: review}, "system"},
+		"entity":             {engine.NewHold{System: "shop", Entity: "x", Reference: "T-1", Review: review}, "entity"},
+		"empty condition":    {when(dsr.Condition{Field: "customer_id"}), "when[0]"},
+		"two conditions":     {when(dsr.Condition{Field: "customer_id", Null: true, NotNull: true}), "when[0]"},
+		"no such field":      {when(dsr.Condition{Field: "colour", Null: true}), "when[0].field"},
+		"a word as a number": {when(dsr.Condition{Field: "customer_id", Values: []string{"1", "12x"}}), "when[0].values[1]"},
+		"a word as a time":   {when(dsr.Condition{Field: "at", Values: []string{"yesterday"}}), "when[0].values[0]"},
+		"a person in a text": {
+			engine.NewHold{
+				System: "shop", Entity: "carts", When: []dsr.Condition{{Field: "content", Values: []string{"a@example.com"}}},
+				Reference: "T-1", Review: review,
+			}, "when[0]",
+		},
 		"a person": {
 			engine.NewHold{
 				System: "shop", Entity: "customers", When: []dsr.Condition{{Field: "email", Values: []string{"a@example.com"}}},
