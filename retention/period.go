@@ -17,8 +17,11 @@ type Period struct {
 	Years, Months, Days int
 }
 
+// longestPeriod is the most days that a Period may have: a thousand years, before which no database keeps dates.
+const longestPeriod = 366 * 1000
+
 // ParsePeriod reads an ISO 8601 period of calendar units, such as P7Y, P1Y6M, P35D or P2W. Times of day are refused:
-// retention is counted in days. The error is a *dsr.Error with CodeInvalid.
+// retention is counted in days. So are more than a thousand years. The error is a *dsr.Error with CodeInvalid.
 func ParsePeriod(s string) (Period, error) {
 	rest, ok := strings.CutPrefix(s, "P")
 	if !ok || rest == "" {
@@ -50,6 +53,11 @@ func ParsePeriod(s string) (Period, error) {
 			p.Days += n
 		}
 		order, rest = order[at+1:], rest[i+1:]
+	}
+	if p.longest() > longestPeriod {
+		return Period{}, &dsr.Error{
+			Code: dsr.CodeInvalid, Msg: "is longer than a thousand years", Hint: "data that stays for ever needs no deletion class",
+		}
 	}
 	return p, nil
 }

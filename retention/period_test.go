@@ -27,7 +27,7 @@ func TestParsePeriod(t *testing.T) {
 		require.NoError(t, err, in)
 		require.Equal(t, want, got, in)
 	}
-	for _, in := range []string{"", "P", "7Y", "PT1H", "P1D1Y", "P-1D", "P1.5Y", "P99999999Y", "P1Y1Y", "p1y"} {
+	for _, in := range []string{"", "P", "7Y", "PT1H", "P1D1Y", "P-1D", "P1.5Y", "P99999999Y", "P1001Y", "P900Y12000M", "P400000D", "P1Y1Y", "p1y"} {
 		_, err := retention.ParsePeriod(in)
 		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeInvalid}, in)
 	}

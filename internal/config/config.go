@@ -290,7 +290,7 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
-	if p := c.Policy.Retention.Pace; p.Duty < 0 || p.Duty > 1 || p.Connections < 0 || p.Sessions < 0 || p.LockWaits < 0 {
+	if p := c.Policy.Retention.Pace; !(p.Duty >= 0 && p.Duty <= 1) || p.Connections < 0 || p.Sessions < 0 || p.LockWaits < 0 {
 		return errors.New("policy.retention.pace: duty is a share between 0 and 1, and nothing is negative")
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {

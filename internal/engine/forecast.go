@@ -160,7 +160,10 @@ func sameAccess(present, changed *connectors.System) bool {
 }
 
 // Simulate implements [Retention].
-func (e *Engine) Simulate(ctx context.Context, _ dsr.Actor, yaml []byte) (*Simulation, error) {
+func (e *Engine) Simulate(ctx context.Context, a dsr.Actor, yaml []byte) (*Simulation, error) {
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, err
+	}
 	cur, err := e.current(ctx)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,8 @@ import (
 
 // Retention is what API, pages and commands may ask about deletion rules, Sweeps and Holds. [Engine] implements it.
 // Rules are those of the current data map, by name; a rule, Sweep or Hold that does not exist, or that the actor may
-// not see, is CodeNotFound.
+// not see, is CodeNotFound. Rules reach the rows of every tenant: to an actor who works for some only, decisions about
+// them and their Sweeps are CodeForbidden.
 type Retention interface {
 	// Rules returns every rule of the current map with where it stands.
 	Rules(ctx context.Context, a dsr.Actor) (*RetentionStatus, error)
@@ -39,7 +40,8 @@ type Retention interface {
 
 	// Sweep starts a Sweep of a rule. Without now it keeps to the nightly window; with now it works at once. It answers
 	// the Sweep that runs already where there is one, and takes the place of one that is stopped over a cap.
-	// CodeWrongState when the rule waits for its approval, is paused, or every Sweep is stopped.
+	// CodeWrongState when the rule waits for its approval, is paused, every Sweep is stopped, or this machine's clock and
+	// the control database's disagree.
 	Sweep(ctx context.Context, a dsr.Actor, rule string, now bool) (*retention.Sweep, error)
 	// ApproveSweep lets a Sweep go on that is stopped over a cap; due is the count that was shown, and CodeHashMismatch
 	// when it is another. The approval is for this Sweep alone, and holds while no more is due than was approved.

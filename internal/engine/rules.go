@@ -124,6 +124,17 @@ func (e *Engine) Rule(ctx context.Context, a dsr.Actor, name string) (*RuleStatu
 	return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such rule", Hint: hintRules}
 }
 
+// everyTenant refuses a decision about the rows of every tenant to whoever works for some of them only.
+func (e *Engine) everyTenant(ctx context.Context, a dsr.Actor) error {
+	m, err := e.current(ctx)
+	if err != nil || m.Tenants == "" || a.Tenants == nil {
+		return nil //nolint:nilerr // without a data map there is no tenant
+	}
+	return &dsr.Error{
+		Code: dsr.CodeForbidden, Msg: "a deletion rule reaches the rows of every tenant", Hint: "ask somebody who works for all of them",
+	}
+}
+
 // changeRule runs a decision on what is remembered of a rule and returns where it stands then.
 func (e *Engine) changeRule(
 	ctx context.Context, a dsr.Actor, name string, fn func(c *changes, r *datamap.Rule, s *retention.RuleState) error,
@@ -134,6 +145,9 @@ func (e *Engine) changeRule(
 	}
 	r, err := m.find(name)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.everyTenant(ctx, a); err != nil {
 		return nil, err
 	}
 	if !runs(r) {
@@ -206,6 +220,9 @@ func (e *Engine) ResumeRule(ctx context.Context, a dsr.Actor, name string) (*Rul
 
 // StopSweeps implements [Retention].
 func (e *Engine) StopSweeps(ctx context.Context, a dsr.Actor, reason string) (*RetentionStatus, error) {
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, err
+	}
 	err := e.change(ctx, a, func(c *changes) error { return c.stopSweeps(code(reason)) })
 	if err != nil {
 		return nil, err
@@ -230,6 +247,9 @@ func (c *changes) stopSweeps(reason string) error {
 
 // StartSweeps implements [Retention].
 func (e *Engine) StartSweeps(ctx context.Context, a dsr.Actor) (*RetentionStatus, error) {
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, err
+	}
 	err := e.change(ctx, a, func(c *changes) error {
 		if err := c.tx.LockSubjects(StopOfSweeps); err != nil {
 			return err

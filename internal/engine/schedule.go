@@ -17,7 +17,7 @@ type schedule struct {
 }
 
 // parseSchedule reads the five fields of cron, or @daily and its like. Intervals (@every) know no time of day, and a
-// zone of its own would be another than the cut-offs are made in: both are refused.
+// zone of its own would be another than the cut-offs are made in: both are refused, and so is a time that never comes.
 func parseSchedule(text string, zone *time.Location) (*schedule, error) {
 	parsed, err := cron.ParseStandard(text)
 	spec, ok := parsed.(*cron.SpecSchedule)
@@ -28,6 +28,11 @@ func parseSchedule(text string, zone *time.Location) (*schedule, error) {
 		}
 	}
 	spec.Location = time.UTC
+	if spec.Next(time.Date(2023, time.March, 1, 0, 0, 0, 0, time.UTC)).IsZero() { // a leap day comes next year
+		return nil, &dsr.Error{
+			Code: dsr.CodeInvalid, Field: "retention.schedule", Msg: "never comes: no year has such a day", Hint: `write for example "30 2 * * *"`,
+		}
+	}
 	return &schedule{text: text, cron: spec, zone: zone}, nil
 }
 

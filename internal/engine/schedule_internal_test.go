@@ -76,6 +76,12 @@ func TestWhatIsNoSchedule(t *testing.T) {
 		_, err := parseSchedule(text, time.UTC)
 		require.ErrorContains(t, err, "cron expression", text)
 	}
+	for _, text := range []string{"0 3 30 2 *", "0 3 31 4,6,9,11 *"} {
+		_, err := parseSchedule(text, time.UTC)
+		require.ErrorContains(t, err, "never comes", text)
+	}
+	_, err := parseSchedule("0 3 29 2 *", time.UTC)
+	require.NoError(t, err, "leap days do come")
 }
 
 // In every zone a nightly schedule is met once a night, on every day, in order.

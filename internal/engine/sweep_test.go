@@ -396,6 +396,8 @@ func TestClocks(t *testing.T) {
 		h.store.clock = func() time.Time { return h.time.Now().Add(skew) }
 		h.night()
 		require.Empty(t, h.sweeps())
+		_, err := h.Sweep(t.Context(), operator, rule, true)
+		require.ErrorContains(t, err, "clock", "nor by hand")
 		skew = time.Minute
 		h.night()
 		h.night()

@@ -20,6 +20,13 @@ func (e *Engine) Sweep(ctx context.Context, a dsr.Actor, rule string, now bool) 
 	if err != nil {
 		return nil, err
 	}
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, err
+	}
+	sane, err := e.saneClock(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var out *retention.Sweep
 	err = e.change(ctx, a, func(c *changes) (err error) {
 		if err := c.tx.LockSubjects(lastOf(rule)); err != nil {
@@ -40,6 +47,8 @@ func (e *Engine) Sweep(ctx context.Context, a dsr.Actor, rule string, now bool) 
 			return wrong("the rule has no sweeps of its own", "its action is next: rules after it wait for it")
 		case stop != nil:
 			return wrong("every sweep is stopped ("+stop.Reason+")", "start them again first")
+		case !sane:
+			return wrong("this machine's clock and the control database's disagree", "set them right: what is due depends on the day")
 		case s.PausedAt != nil:
 			return wrong("the rule is paused", "resume it first")
 		case needsApproval(r, s):
@@ -97,6 +106,9 @@ func (c *changes) openSweep(m *atlas, r *datamap.Rule, now bool) (*retention.Swe
 
 // ApproveSweep implements [Retention].
 func (e *Engine) ApproveSweep(ctx context.Context, a dsr.Actor, id string, version, due int64) (*retention.Sweep, error) {
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, err
+	}
 	var out *retention.Sweep
 	err := e.change(ctx, a, func(c *changes) error {
 		s, err := c.tx.LockSweep(id)
