@@ -163,10 +163,12 @@ func (d *dialect) sessions() string {
 WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID') AND db = DATABASE() AND id <> CONNECTION_ID()`
 }
 
-// lockWaits counts the sessions that wait for a lock.
+// lockWaits counts the sessions of the database that wait for a lock.
 func (d *dialect) lockWaits() string {
 	if d.name == postgres {
-		return `SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted`
+		return `SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE NOT l.granted AND a.datname = current_database()`
 	}
-	return `SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'`
+	return `SELECT count(*) FROM information_schema.processlist p WHERE p.db = DATABASE()
+AND (p.state = 'Waiting for table metadata lock' OR p.id IN (SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'))`
 }

@@ -56,6 +56,8 @@ type options struct {
 	target   string
 	attempts int
 	lease    time.Duration
+	slice    time.Duration
+	pace     connectors.Pace
 	clock    *clock
 	auto     bool // erasures are approved by policy
 	step     func(run, name string)
@@ -97,7 +99,8 @@ func open(t *testing.T, o options) *house {
 		return datamap.Load(yaml, env, sqldb.Kinds())
 	})
 	require.NoError(t, err)
-	policy := engine.Policy{Attempts: o.attempts, Backoff: 20 * time.Millisecond, Lease: o.lease}
+	policy := engine.Policy{Attempts: o.attempts, Backoff: 20 * time.Millisecond, Lease: o.lease, Slice: o.slice}
+	policy.Retention = engine.RetentionPolicy{Schedule: "30 2 * * *", Pace: o.pace}
 	if o.auto {
 		policy.AutoApprove = []engine.AutoApproval{{Name: "test", Kinds: []dsr.Kind{dsr.Access, dsr.Erasure}}}
 	}
