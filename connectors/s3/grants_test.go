@@ -181,7 +181,7 @@ func TestGrantsHaveNothingThatIsNotCalled(t *testing.T) {
 			case q.Has("ownershipControls"):
 				_, _ = w.Write([]byte(`<OwnershipControls><Rule><ObjectOwnership>ObjectWriter</ObjectOwnership></Rule></OwnershipControls>`))
 			case q.Has("acl"):
-				_, _ = w.Write([]byte(aclOf("uri")))
+				_, _ = w.Write([]byte(aclOf(everyone)))
 			case q.Has("lifecycle"):
 				_, _ = w.Write([]byte(`<LifecycleConfiguration/>`))
 			default:
@@ -214,16 +214,4 @@ func TestGrantsHaveNothingThatIsNotCalled(t *testing.T) {
 	}
 	slices.Sort(called)
 	require.Equal(t, allowed, slices.Compact(called))
-}
-
-// aclOf is an answer of GetObjectAcl: the owner's full control, and somebody's reading.
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectAcl.html
-func aclOf(kind string) string {
-	grantee := `<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="Group"><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>`
-	if kind == "id" {
-		grantee = `<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser"><ID>partner</ID></Grantee>`
-	}
-	return `<AccessControlPolicy><Owner><ID>owner</ID></Owner><AccessControlList>` +
-		`<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser"><ID>owner</ID></Grantee><Permission>FULL_CONTROL</Permission></Grant>` +
-		`<Grant>` + grantee + `<Permission>READ</Permission></Grant></AccessControlList></AccessControlPolicy>`
 }
