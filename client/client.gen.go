@@ -48,6 +48,7 @@ const (
 	CauseHold             Cause = "hold"
 	CauseLegalHold        Cause = "legal-hold"
 	CauseLiveFile         Cause = "live-file"
+	CauseMfaDelete        Cause = "mfa-delete"
 	CauseObjectLock       Cause = "object-lock"
 	CauseRetention        Cause = "retention"
 	CauseUnfinishedUpload Cause = "unfinished-upload"
@@ -63,6 +64,8 @@ func (e Cause) Valid() bool {
 	case CauseLegalHold:
 		return true
 	case CauseLiveFile:
+		return true
+	case CauseMfaDelete:
 		return true
 	case CauseObjectLock:
 		return true

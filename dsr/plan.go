@@ -44,6 +44,7 @@ const (
 	CauseArchived   Cause = "archived"          // must be restored from an archive tier before it can be read
 	CauseLiveFile   Cause = "live-file"         // a log file that is still written to: waits for its rotation
 	CauseUpload     Cause = "unfinished-upload" // parts of an object in a bucket that nobody can read before it is whole
+	CauseMFADelete  Cause = "mfa-delete"        // a bucket in which only its root account can delete versions
 	CauseHold       Cause = "hold"              // a Hold of Lethe: legal hold or restriction
 )
 

@@ -46,6 +46,7 @@ var causes = map[dsr.Cause]string{
 	dsr.CauseArchived:   "in an archive tier; restore it, and it is erased then",
 	dsr.CauseLiveFile:   "in a file that is still written to; erased after its rotation",
 	dsr.CauseUpload:     "perhaps in an upload that is not finished; searched when it is, and aborted when the map says so",
+	dsr.CauseMFADelete:  "in a bucket with MFA delete; erased when that is off, or gone when the root account deletes it",
 	dsr.CauseHold:       "under a hold; erased when it is lifted",
 }
 

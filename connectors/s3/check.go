@@ -73,7 +73,7 @@ func (c *checking) setting(what string, err error) error {
 func (c *checking) versioning(ctx context.Context) error {
 	out, err := c.b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &c.b.name})
 	if err == nil && out.MFADelete == types.MFADeleteStatusEnabled {
-		c.add("mfa-delete", connectors.Error, "", "MFA delete is on: only the bucket's root account can delete versions", "Turn MFA delete off, or let the root account delete.")
+		c.add("mfa-delete", connectors.Error, "", "MFA delete is on: only the bucket's root account can delete versions, and every erasure waits for that", "Turn MFA delete off, or let the root account delete.")
 	}
 	return err
 }

@@ -6,9 +6,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
 )
@@ -122,11 +119,8 @@ func (b *Bucket) Erase(ctx context.Context, j connectors.Job) error {
 	if err := b.tenants(j.Batch); err != nil {
 		return err
 	}
-	lock, err := b.lockable(ctx)
+	lock, err := b.locks(ctx)
 	if err != nil {
-		return err
-	}
-	if err := b.deletable(ctx); err != nil {
 		return err
 	}
 	w := &work{b: b, journal: j.Journal, deadline: j.Deadline, lock: lock}
@@ -158,21 +152,6 @@ func (b *Bucket) Erase(ctx context.Context, j connectors.Job) error {
 		return err
 	}
 	return w.cp.failures()
-}
-
-// deletable refuses a bucket in which only its root account may delete versions.
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/MultiFactorAuthenticationDelete.html
-func (b *Bucket) deletable(ctx context.Context) error {
-	out, err := b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &b.name})
-	if isDenied(err) || isUnsupported(err) {
-		return nil // the deletes themselves will tell
-	} else if err != nil {
-		return fault(err)
-	}
-	if out.MFADelete == types.MFADeleteStatusEnabled {
-		return connectors.Permanent(dsr.CodeForbidden, "the bucket has MFA delete: only its root account can delete versions; nothing was changed", "Turn MFA delete off, or let the root account delete.", nil)
-	}
-	return nil
 }
 
 // limits stops subjects above their caps before anything is changed. It reads all that the erasure would read, so it is

@@ -51,7 +51,7 @@ func (b *Bucket) Export(ctx context.Context, j connectors.Job, sinks connectors.
 		if e.Name > x.at.Entity {
 			x.at = position{Entity: e.Name}
 		}
-		if err := x.entity(ctx, b.newPass(e, batch, connectors.Holds{}, false)); err != nil {
+		if err := x.entity(ctx, b.newPass(e, batch, connectors.Holds{}, locks{})); err != nil {
 			return err
 		}
 	}

@@ -142,7 +142,7 @@ func (b *Bucket) reached(ctx context.Context, e *entity, h connectors.Holds) (in
 	if !frozen && len(batch) == 0 {
 		return 0, nil
 	}
-	l := newLocating(b.newPass(e, batch, connectors.Holds{}, false), "", true)
+	l := newLocating(b.newPass(e, batch, connectors.Holds{}, locks{}), "", true)
 	if err := l.run(ctx); err != nil {
 		return 0, err
 	}

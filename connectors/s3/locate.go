@@ -20,7 +20,7 @@ func (b *Bucket) Locate(ctx context.Context, q connectors.Query) (connectors.Loc
 	if err := b.tenants(q.Batch); err != nil {
 		return connectors.Located{}, err
 	}
-	lock, err := b.lockable(ctx)
+	lock, err := b.locks(ctx)
 	if err != nil {
 		return connectors.Located{}, err
 	}

@@ -78,6 +78,28 @@ func (b *Bucket) properties(ctx context.Context, e *entity, key string, v versio
 	return props, false, nil
 }
 
+// locks are what may keep versions of a bucket from being deleted.
+type locks struct {
+	versions bool // single ones, under Object Lock
+	mfa      bool // all of them: only the root account deletes versions and markers
+}
+
+// locks reads them.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/MultiFactorAuthenticationDelete.html
+func (b *Bucket) locks(ctx context.Context) (locks, error) {
+	versions, err := b.lockable(ctx)
+	if err != nil {
+		return locks{}, err
+	}
+	out, err := b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &b.name})
+	if isDenied(err) || isUnsupported(err) {
+		return locks{versions: versions}, nil // the deletes themselves will tell
+	} else if err != nil {
+		return locks{}, fault(err)
+	}
+	return locks{versions, out.MFADelete == types.MFADeleteStatusEnabled}, nil
+}
+
 // lockable reports whether versions of the bucket may be locked. Who may not ask is told yes: each version is then
 // looked at.
 func (b *Bucket) lockable(ctx context.Context) (bool, error) {
@@ -95,8 +117,11 @@ func (b *Bucket) lockable(ctx context.Context) (bool, error) {
 
 // locked says why a version cannot be deleted yet; nil when it can. Governance mode counts: Lethe has no right to bypass
 // it, and takes none. HeadObject would say it at once, but not to who may not ask, nor on every server.
-func (b *Bucket) locked(ctx context.Context, key string, v version) (*dsr.Exception, error) {
-	if v.Marker { // markers cannot be locked
+func (b *Bucket) locked(ctx context.Context, l locks, key string, v version) (*dsr.Exception, error) {
+	if l.mfa {
+		return &dsr.Exception{Cause: dsr.CauseMFADelete}, nil
+	}
+	if !l.versions || v.Marker { // markers cannot be locked
 		return nil, nil
 	}
 	hold, err := b.client.GetObjectLegalHold(ctx, &s3.GetObjectLegalHoldInput{Bucket: &b.name, Key: &key, VersionId: v.id()})

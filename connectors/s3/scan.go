@@ -149,8 +149,5 @@ func (p *pass) keeps(ctx context.Context, key string, v version, r *reading) (*d
 			}
 		}
 	}
-	if !p.lock {
-		return nil, nil
-	}
-	return p.b.locked(ctx, key, v)
+	return p.b.locked(ctx, p.lock, key, v)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -61,9 +63,68 @@ func TestCheckTellsWhatKeepsAndCopiesObjects(t *testing.T) {
 		"error mfa-delete", "warning access-logging", "warning event-notifications", "warning lifecycle-archives", "warning object-lock",
 		"warning object-ownership", "warning replication", "warning unfinished-uploads",
 	}, codes(found))
-	err = b.Erase(background, connectors.Job{Batch: connectors.Batch{subject("a", "user_id", "1")}, Journal: connectortest.NewJournal()})
-	require.True(t, connectors.IsPermanent(err))
-	require.Equal(t, dsr.CodeForbidden, dsr.CodeOf(err))
+}
+
+// Where only the root account deletes versions all of them wait, and nothing is changed.
+func TestVersionsUnderMFADeleteWait(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, true)
+	s.put(t, "events/a", []byte(event("42", "older")))
+	s.put(t, "events/a", []byte(event("42", "x")+event("1", "y")))
+	s.put(t, "avatars/42/a", []byte("x"))
+	s.delete(t, "avatars/42/a")
+	f := newFront(t, s)
+	f.answers(map[string]string{"versioning": `<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>`})
+	sys := lake()
+	sys.Settings = f.settings(s)
+	sys.Entities = append([]connectors.Entity{avatars().Entities[0]}, sys.Entities...)
+	b := s.open(t, sys, connectors.Options{})
+	before, batch := s.places(t), connectors.Batch{subject("a", "user_id", "42")}
+	found, err := b.Locate(background, connectors.Query{Batch: batch})
+	require.NoError(t, err)
+	require.Equal(t, map[string]int64{"a avatars wait": 2, "a events wait": 2}, counts(found.Counts))
+	waits := &dsr.Exception{Cause: dsr.CauseMFADelete}
+	require.Equal(t, waits, found.Counts[0].Exception)
+	require.Empty(t, erase(t, b, batch).Tallies())
+	left := verify(t, b, batch)
+	require.NotEmpty(t, left)
+	for _, r := range left {
+		require.Equal(t, waits, r.Waits)
+	}
+	require.Equal(t, map[string]int64{" avatars blocked": 1}, sums(sweep(t, b, connectors.SweepJob{Entity: "avatars", Rule: byAge(), Cut: future}).Tallies()))
+	require.Equal(t, before, s.places(t))
+}
+
+// A lock on a version that is no longer current, and a legal hold on one: the record in it waits, and what can go goes.
+func TestLockedNoncurrentRecordsWait(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, true, locked)
+	until := time.Now().Add(time.Hour).Truncate(time.Second).UTC()
+	s.put(t, "events/a", []byte(event("42", "older")), func(in *awss3.PutObjectInput) {
+		in.ObjectLockMode, in.ObjectLockRetainUntilDate = types.ObjectLockModeCompliance, &until
+	})
+	s.put(t, "events/a", []byte(event("42", "newer")+event("1", "y")))
+	s.put(t, "events/b", []byte(event("42", "x")), func(in *awss3.PutObjectInput) { in.ObjectLockLegalHoldStatus = types.ObjectLockLegalHoldStatusOn })
+	b := s.open(t, lake(), connectors.Options{})
+	batch := connectors.Batch{subject("a", "user_id", "42")}
+	found, err := b.Locate(background, connectors.Query{Batch: batch})
+	require.NoError(t, err)
+	require.Equal(t, map[string]int64{"a events delete": 1, "a events wait": 2}, counts(found.Counts))
+	ends := map[dsr.Cause]*time.Time{}
+	for _, c := range found.Counts {
+		if c.Method == dsr.Wait {
+			ends[c.Exception.Cause] = c.Exception.Ends
+		}
+	}
+	require.Equal(t, map[dsr.Cause]*time.Time{dsr.CauseObjectLock: &until, dsr.CauseLegalHold: nil}, ends)
+	require.Equal(t, map[string]int64{"a events delete": 1}, sums(erase(t, b, batch).Tallies()))
+	require.Equal(t, map[string][]string{"events/a": {event("1", "y"), event("42", "older")}, "events/b": {event("42", "x")}}, s.texts(t))
+	left := verify(t, b, batch)
+	require.Len(t, left, 2)
+	for _, r := range left {
+		require.Equal(t, ends[r.Waits.Cause], r.Waits.Ends)
+		require.Equal(t, int64(1), r.Count)
+	}
 }
 
 func TestCheckSaysWhatTheServerDoesNotTell(t *testing.T) {
@@ -158,43 +219,74 @@ func TestLifecycleRulesAreSetBesideThoseOfOthers(t *testing.T) {
 	require.Len(t, s.places(t), 1, "the bucket does the deleting")
 }
 
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html: an archived version says so in its class, or in
+// x-amz-archive-status where the class is Intelligent-Tiering; x-amz-restore tells of a restored copy.
 func TestArchivedRecordsWait(t *testing.T) {
 	t.Parallel()
-	s := newStore(t, true)
-	s.put(t, "events/a", []byte(event("42", "x")))
-	s.put(t, "avatars/42/a", []byte("x"))
-	f := newFront(t, s)
-	f.after = func(r *http.Response) error {
-		switch {
-		case r.Request.URL.Query().Has("versions"):
-			b, err := io.ReadAll(r.Body)
-			if err != nil {
-				return err
+	const restored = `ongoing-request="false", expiry-date="Fri, 21 Dec 2037 00:00:00 GMT"`
+	for name, c := range map[string]struct {
+		class, archive, restore string
+		waits                   bool
+	}{
+		"flexible":                    {"GLACIER", "", "", true},
+		"deep":                        {"DEEP_ARCHIVE", "", "", true},
+		"instant":                     {"GLACIER_IR", "", "", false},
+		"intelligent":                 {"INTELLIGENT_TIERING", "", "", false},
+		"intelligent, archived":       {"INTELLIGENT_TIERING", "ARCHIVE_ACCESS", "", true},
+		"intelligent, deep":           {"INTELLIGENT_TIERING", "DEEP_ARCHIVE_ACCESS", "", true},
+		"being restored":              {"GLACIER", "", `ongoing-request="true"`, true},
+		"restored":                    {"GLACIER", "", restored, false},
+		"intelligent, being restored": {"INTELLIGENT_TIERING", "ARCHIVE_ACCESS", `ongoing-request="true"`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t, true)
+			s.put(t, "events/a", []byte(event("42", "x")))
+			s.put(t, "avatars/42/a", []byte("x"))
+			f := newFront(t, s)
+			f.after = func(r *http.Response) error {
+				switch {
+				case r.Request.URL.Query().Has("versions"):
+					b, err := io.ReadAll(r.Body)
+					if err != nil {
+						return err
+					}
+					b = bytes.ReplaceAll(b, []byte("STANDARD"), []byte(c.class))
+					r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+					r.Header.Del("Content-Length")
+				case r.Request.Method == http.MethodHead:
+					for name, v := range map[string]string{"X-Amz-Storage-Class": c.class, "X-Amz-Archive-Status": c.archive, "X-Amz-Restore": c.restore} {
+						if v != "" {
+							r.Header.Set(name, v)
+						}
+					}
+				}
+				return nil
 			}
-			b = bytes.ReplaceAll(b, []byte("STANDARD"), []byte("GLACIER"))
-			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
-			r.Header.Del("Content-Length")
-		case r.Request.Method == http.MethodHead:
-			r.Header.Set("X-Amz-Storage-Class", "GLACIER")
-		}
-		return nil
+			sys := lake()
+			sys.Settings = f.settings(s)
+			sys.Entities = append([]connectors.Entity{avatars().Entities[0]}, sys.Entities...)
+			b := s.open(t, sys, connectors.Options{})
+			batch := connectors.Batch{subject("a", "user_id", "42")}
+			found, err := b.Locate(background, connectors.Query{Batch: batch})
+			require.NoError(t, err)
+			if !c.waits {
+				require.Equal(t, map[string]int64{"a avatars delete": 1, "a events delete": 1}, counts(found.Counts))
+				require.Len(t, erase(t, b, batch).Tallies(), 2)
+				require.Empty(t, verify(t, b, batch))
+				return
+			}
+			require.Equal(t, map[string]int64{"a avatars delete": 1, "a events wait": 1}, counts(found.Counts), "a whole object need not be read to go")
+			j := erase(t, b, batch)
+			require.Equal(t, map[string]int64{"a avatars delete": 1}, sums(j.Tallies()))
+			left := verify(t, b, batch)
+			require.Len(t, left, 1)
+			require.Equal(t, &dsr.Exception{Cause: dsr.CauseArchived}, left[0].Waits)
+			plain := lake()
+			plain.Settings = s.settings()
+			require.Nil(t, verify(t, s.open(t, plain, connectors.Options{}), batch)[0].Waits, "it was restored")
+		})
 	}
-	sys := lake()
-	sys.Settings = f.settings(s)
-	sys.Entities = append([]connectors.Entity{avatars().Entities[0]}, sys.Entities...)
-	b := s.open(t, sys, connectors.Options{})
-	batch := connectors.Batch{subject("a", "user_id", "42")}
-	found, err := b.Locate(background, connectors.Query{Batch: batch})
-	require.NoError(t, err)
-	require.Equal(t, map[string]int64{"a avatars delete": 1, "a events wait": 1}, counts(found.Counts), "a whole object need not be read to go")
-	j := erase(t, b, batch)
-	require.Equal(t, map[string]int64{"a avatars delete": 1}, sums(j.Tallies()))
-	left := verify(t, b, batch)
-	require.Len(t, left, 1)
-	require.Equal(t, &dsr.Exception{Cause: dsr.CauseArchived}, left[0].Waits)
-	restored := lake()
-	restored.Settings = s.settings()
-	require.Nil(t, verify(t, s.open(t, restored, connectors.Options{}), batch)[0].Waits)
 }
 
 func TestDescribeNamesWhatIsThere(t *testing.T) {

@@ -18,11 +18,11 @@ type pass struct {
 	finder  *records.Finder // nil: no content is read
 	keeper  *records.Finder // of those whom a hold covers; nil when there are none
 	aged    bool            // the finder asks when the object was stored
-	lock    bool            // versions may be locked
-	workers int             // objects that are worked at once
+	lock    locks
+	workers int // objects that are worked at once
 }
 
-func (b *Bucket) newPass(e *entity, batch connectors.Batch, holds connectors.Holds, lock bool) *pass {
+func (b *Bucket) newPass(e *entity, batch connectors.Batch, holds connectors.Holds, lock locks) *pass {
 	p := &pass{b: b, e: e, people: newPeople(batch, e.kinds), held: newPeople(members(e, holds.Subjects), e.kinds), holds: holds, lock: lock, workers: b.connections()}
 	if e.searched() {
 		p.finder = e.layout.Find(batch, holds)
@@ -145,9 +145,7 @@ func (p *pass) lookWhole(ctx context.Context, s *surveyed, v version) (*whole, e
 		w.wait = &dsr.Exception{Cause: dsr.CauseHold}
 		return w, nil
 	}
-	if p.lock {
-		w.wait, err = p.b.locked(ctx, s.Key, v)
-	}
+	w.wait, err = p.b.locked(ctx, p.lock, s.Key, v)
 	return w, err
 }
 

@@ -20,7 +20,7 @@ type sweeping struct {
 	whole bool
 }
 
-func (b *Bucket) newSweeping(e *entity, rule connectors.Rule, cut connectors.Cut, holds connectors.Holds, lock bool) (*sweeping, error) {
+func (b *Bucket) newSweeping(e *entity, rule connectors.Rule, cut connectors.Cut, holds connectors.Holds, lock locks) (*sweeping, error) {
 	p := b.newPass(e, nil, holds, lock)
 	s := &sweeping{pass: p, rule: rule, cut: cut}
 	s.whole = e.layout == nil || rule.Start.Kind == retention.StartObject && rule.Action == retention.Delete
@@ -133,14 +133,12 @@ func (s *sweeping) stays(ctx context.Context, key string, d dueVersion) (dsr.Met
 			return dsr.Held, nil
 		}
 	}
-	if s.lock {
-		why, err := s.b.locked(ctx, key, d.version)
-		if err != nil {
-			return "", err
-		}
-		if why != nil {
-			return dsr.Blocked, nil
-		}
+	why, err := s.b.locked(ctx, s.lock, key, d.version)
+	if err != nil {
+		return "", err
+	}
+	if why != nil {
+		return dsr.Blocked, nil
 	}
 	return dsr.Delete, nil
 }
@@ -166,7 +164,7 @@ func (b *Bucket) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.D
 	if e == nil {
 		return nil, unmapped()
 	}
-	lock, err := b.lockable(ctx)
+	lock, err := b.locks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -323,11 +321,8 @@ func (b *Bucket) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.S
 	if j.Rule.Action == retention.Expire {
 		return b.setLifecycle(ctx, e, j)
 	}
-	lock, err := b.lockable(ctx)
+	lock, err := b.locks(ctx)
 	if err != nil {
-		return connectors.SweepMeasures{}, err
-	}
-	if err := b.deletable(ctx); err != nil {
 		return connectors.SweepMeasures{}, err
 	}
 	s, err := b.newSweeping(e, j.Rule, j.Cut, j.Held, lock)
@@ -480,7 +475,7 @@ func (s *sweeping) planWhole(ctx context.Context, o object) (decided, error) {
 		d.victims = append(d.victims, x)
 	}
 	d.victims = s.markers(&surveyed{object: o}, d.victims, stays > 0)
-	if data == 0 && o.Versions[0].Modified.Before(s.cut.Before) { // markers over nothing
+	if data == 0 && !s.lock.mfa && o.Versions[0].Modified.Before(s.cut.Before) { // markers over nothing
 		for _, v := range o.Versions {
 			d.victims = append(d.victims, victim{Key: o.Key, ID: v.ID})
 		}

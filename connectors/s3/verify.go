@@ -15,7 +15,7 @@ func (b *Bucket) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue
 	if err := b.tenants(q.Batch); err != nil {
 		return nil, err
 	}
-	lock, err := b.lockable(ctx)
+	lock, err := b.locks(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ type work struct {
 	journal  connectors.Journal
 	deadline time.Time
 	stop     func() bool
-	lock     bool
+	lock     locks
 	cp       checkpoint
 	measures connectors.SweepMeasures
 }
