@@ -102,7 +102,7 @@ func newRetentionSimulateCommand() *cobra.Command {
 		Long: `Compare what the rules of a changed data map make due now with what those of the server's present map do, on real counts:
 for the pull request that changes the map. It reads only, and the server keeps nothing of the map.
 
-Exit code 3 when a rule could not be counted.`,
+Exit code 3 when a rule could not be counted, or check finds an error that would stop it.`,
 		Example: "  lethe retention simulate --map lethe.yaml",
 		Args:    exactArgs(0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -123,10 +123,8 @@ Exit code 3 when a rule could not be counted.`,
 				return err
 			}
 			for _, d := range sim.Rules {
-				for _, f := range []*client.RuleForecast{d.Before, d.After} {
-					if f != nil && f.Problem != nil {
-						return errFindings
-					}
+				if problemOf(&d) != "" {
+					return errFindings
 				}
 			}
 			return nil
@@ -142,18 +140,26 @@ func writeSimulation(w io.Writer, sim *client.Simulation) {
 	for _, d := range sim.Rules {
 		before, knownBefore := dueNow(d.Before)
 		after, knownAfter := dueNow(d.After)
-		difference, problem := "?", ""
+		difference := "?"
 		if knownBefore && knownAfter {
 			difference = signed(after - before)
 		}
-		for _, f := range []*client.RuleForecast{d.Before, d.After} {
-			if f != nil && f.Problem != nil {
-				problem = *f.Problem
-			}
-		}
-		row(w, d.Rule, d.Change, unless(!knownBefore, before), unless(!knownAfter, after), difference, problem)
+		row(w, d.Rule, d.Change, unless(!knownBefore, before), unless(!knownAfter, after), difference, problemOf(&d))
 	}
 	fmt.Fprintf(w, "\nCompared with version %d of the data map. Nothing was changed.\n", sim.MapVersion)
+}
+
+// problemOf says why a rule could not be counted, or what check has against it under the changed map.
+func problemOf(d *client.RuleDifference) string {
+	if f := d.After; f != nil && f.Problem == nil && f.Would != nil {
+		return *f.Would + ": " + given(f.Hint)
+	}
+	for _, f := range []*client.RuleForecast{d.After, d.Before} {
+		if f != nil && f.Problem != nil {
+			return *f.Problem
+		}
+	}
+	return ""
 }
 
 // dueNow is what a rule may delete now; a rule that is not there deletes nothing.

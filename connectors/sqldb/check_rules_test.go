@@ -242,7 +242,8 @@ func TestRulesThatFitYieldNoFinding(t *testing.T) {
 }
 
 // TestRuleDefects sees each defect reported, and what becomes of a sweep and of a request in spite of it: an error ends the
-// rule's sweep as failed, with the finding and nothing deleted, is in its forecast, and stops no request. A warning stops
+// rule's sweep as failed, with the finding and nothing deleted, is in its forecast and in the simulation of its map, and
+// stops no request. A warning stops
 // neither.
 func TestRuleDefects(t *testing.T) {
 	t.Parallel()
@@ -265,6 +266,10 @@ func TestRuleDefects(t *testing.T) {
 					before := ruled(t, raw)
 					f, err := w.Forecast(t.Context(), observer, d.rule)
 					require.NoError(t, err)
+					sim, err := w.Simulate(t.Context(), observer, mapOf(t, s))
+					require.NoError(t, err)
+					i := slices.IndexFunc(sim.Rules, func(r engine.RuleDifference) bool { return r.Rule == d.rule })
+					require.Equal(t, f.Rules[0].Would, sim.Rules[i].After.Would)
 					swept := w.sweep(d.rule)
 					if d.warn {
 						require.Equal(t, retention.SweepDone, swept.State, "%s: %s", swept.Reason, swept.Hint)
