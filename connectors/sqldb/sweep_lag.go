@@ -91,7 +91,8 @@ func (l *lagging) most(ctx context.Context, primary session) (time.Duration, err
 }
 
 // replayed asks a PostgreSQL server what it has replayed of the write-ahead log, and how old the last transaction of it
-// is. It is no standby when it takes writes: after a failover, or where an endpoint for readers leads to the primary.
+// is. It is no standby when it takes writes, after a failover or where an endpoint for readers leads to the primary, or
+// replays nothing because it reads the primary's own storage.
 func (d *DB) replayed(ctx context.Context) (at int64, age time.Duration, standby bool, err error) {
 	r, release, err := d.reader(ctx)
 	if err != nil {
@@ -99,7 +100,8 @@ func (d *DB) replayed(ctx context.Context) (at int64, age time.Duration, standby
 	}
 	defer release()
 	err = r.run(ctx, &call{text: `SELECT (pg_last_wal_replay_lsn() - '0/0')::text,
-  coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::text WHERE pg_is_in_recovery()`, row: func(v [][]byte) error {
+  coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::text
+WHERE pg_is_in_recovery() AND pg_last_wal_replay_lsn() IS NOT NULL`, row: func(v [][]byte) error {
 		at, age, standby = parseInt(v[0]), parseSeconds(v[1]), true
 		return nil
 	}})

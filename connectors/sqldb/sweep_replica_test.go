@@ -83,6 +83,20 @@ AND replay_lag > interval '%d milliseconds' AND replay_lsn < pg_current_wal_lsn(
 	}
 }
 
+// apart parts a standby from its primary, writes, and returns what joins them again.
+func (p *pair) apart(limit time.Duration) func() {
+	p.t.Helper()
+	primary := p.replica.rows("SHOW primary_conninfo")[0]
+	conninfo := func(to string) {
+		p.replica.exec("ALTER SYSTEM SET primary_conninfo = '" + strings.ReplaceAll(to, "'", "''") + "';\nSELECT pg_reload_conf()")
+	}
+	conninfo("")
+	p.await("SELECT count(*) FROM pg_stat_replication", "0")
+	p.exec("INSERT INTO noise VALUES (3)")
+	p.replica.await(fmt.Sprintf("SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '%d milliseconds'", limit.Milliseconds()), "true")
+	return func() { conninfo(primary) }
+}
+
 // secondsBehind is what a MariaDB replica says of itself; -1 when it does not replicate.
 func (f *fixture) secondsBehind() float64 {
 	rows, err := f.raw.Query("SHOW REPLICA STATUS")
@@ -221,6 +235,13 @@ GRANT ALL ON SCHEMA public TO lethe_plain`)
 	p.exec("GRANT pg_read_all_stats TO lethe_plain")
 	p.events(200)
 	require.Empty(t, codes(t, p.named("lethe_plain", "", load)))
+
+	// Nobody but the standby itself knows that it has lost its connection.
+	p.exec("GRANT SELECT, UPDATE, DELETE ON events, details TO lethe_plain")
+	left, why = p.sweepBehind(p.named("", as(t, p.replica.url, "lethe_plain"), lag), lag, p.apart(lag.Lag))
+	require.Equal(t, "200", left)
+	require.Equal(t, []string{"lag"}, why)
+	p.events(200)
 
 	// The primary is no standby, a dead one cannot be asked: Check says both, and a Sweep does not go on as if it knew.
 	require.Equal(t, []string{sqldb.FindLagUnseen}, codes(t, p.named("", p.url, load)))
