@@ -651,3 +651,22 @@ func TestASweepOnPostgres(t *testing.T) {
 		require.EqualValues(t, 2, x.count(countLogins))
 	})
 }
+
+func TestConnectorsLearnThePace(t *testing.T) {
+	t.Parallel()
+	var lag atomic.Int64
+	h, _ := sweepHouse(t, dbtest.SQLite(t), 1, "", func(c *engine.Config) {
+		c.Policy.Retention.Pace.Lag = time.Minute
+		c.Kinds = slices.Clone(c.Kinds)
+		for i := range c.Kinds {
+			open := c.Kinds[i].Open
+			c.Kinds[i].Open = func(ctx context.Context, s *connectors.System, o connectors.Options) (connectors.Connector, error) {
+				lag.Store(int64(o.Pace.Lag))
+				return open(ctx, s, o)
+			}
+		}
+	})
+	_, err := h.Forecast(t.Context(), officer)
+	require.NoError(t, err)
+	require.EqualValues(t, time.Minute, lag.Load())
+}
