@@ -97,12 +97,13 @@ func (s *sweep) dropPostgres(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	took := time.Since(began) // the server removes files after it has given the locks back
 	s.job.Journal.Step(StepChanged)
 	if err := tx.commit(ctx); err != nil {
 		s.broken = true
 		return &uncertainError{err}
 	}
-	s.dropped(p, time.Since(began))
+	s.dropped(p, took)
 	return nil
 }
 
