@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,15 +87,31 @@ func showSweepEnd(c *cobra.Command, s *client.Sweep) error {
 	return errFindings
 }
 
-// done is how many rows a sweep handled by some of the methods, children included.
-func done(s *client.Sweep, methods ...client.Method) int64 {
+// done is how many of the due rows a sweep handled by a method: those of its own entity, so that they add up to what was
+// due.
+func done(s *client.Sweep, method client.Method) int64 {
 	var n int64
 	for _, l := range s.Results {
-		if slices.Contains(methods, l.Method) {
+		if l.Entity == s.Entity && l.Method == method {
 			n += l.Count
 		}
 	}
 	return n
+}
+
+// with says which rows of other entities went with those that were due, or changed because of them.
+func with(s *client.Sweep) string {
+	var parts []string
+	for _, l := range s.Results {
+		if l.Entity != s.Entity && l.Count > 0 && l.Method != client.MethodHeld && l.Method != client.MethodBlocked {
+			part := thousands(l.Count) + " " + l.Entity
+			if l.Method != client.MethodDelete {
+				part += " (" + string(l.Method) + ")"
+			}
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func writeSweep(w io.Writer, s *client.Sweep) {
@@ -111,6 +128,9 @@ func writeSweep(w io.Writer, s *client.Sweep) {
 	row(w, "Starts before", s.Before.Format(time.RFC3339))
 	row(w, "Due", unless(s.Due == nil, given(s.Due)))
 	row(w, "Deleted", thousands(done(s, client.MethodDelete)))
+	if along := with(s); along != "" {
+		row(w, "With them", along)
+	}
 	row(w, "Pseudonymised", thousands(done(s, client.MethodMask)))
 	row(w, "Held", thousands(s.Held))
 	row(w, "Blocked", blocked(s.Blocked, s.BlockedBy))
