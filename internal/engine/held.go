@@ -40,6 +40,13 @@ func (e *Engine) heldIn(ctx context.Context, m *atlas, system string, ttl time.D
 	if err != nil {
 		return connectors.Holds{}, err
 	}
+	cur, err := e.current(ctx)
+	if err != nil {
+		return connectors.Holds{}, err
+	}
+	if err := lost(cur, system, subjects, entities); err != nil {
+		return connectors.Holds{}, err
+	}
 	var held connectors.Holds
 	for _, h := range subjects {
 		s := connectors.Subject{Ref: h.ID, Tenant: h.Tenant}
@@ -94,6 +101,32 @@ func unreadableHold(err error) error {
 	}
 	return connectors.Permanent("hold-unreadable", "the identifiers of a hold cannot be decrypted, so nothing may be deleted",
 		"see whether Lethe runs with the keys that it was placed under; then retry", nil)
+}
+
+// lost stops what would delete while the current map has lost what a Hold is on: renamed, its rows are still there and
+// nobody would look for them. What only an older map lacks, that map does not reach.
+func lost(cur *atlas, system string, subjects []openHold, entities []*dsr.Hold) error {
+	gone := func(h *dsr.Hold, what, hint string) error {
+		return connectors.Permanent("hold-unresolved", "what "+h.ID+" covers cannot be found, so nothing may be deleted: "+what,
+			hint+", or lift the hold and place another; then retry", nil)
+	}
+	for _, h := range subjects {
+		if (cur.Tenants == "") != (h.Tenant == "") {
+			return gone(h.Hold, "its tenant and the data map's do not go together", "correct tenants in the map")
+		}
+		for _, id := range h.ids {
+			if _, ok := cur.Identifiers[id.Name]; !ok {
+				return gone(h.Hold, "the data map has no identifier "+id.Name, "declare it again while the hold lasts")
+			}
+		}
+	}
+	for _, h := range entities {
+		s := cur.System(h.System)
+		if s == nil || h.System == system && s.Entity(h.Entity) == nil {
+			return gone(h, "the data map has no "+h.System+"."+h.Entity, "call it that again")
+		}
+	}
+	return nil
 }
 
 // learnedHolds is openHolds after the Systems that teach were asked, under the current map, what else the subjects of

@@ -283,6 +283,36 @@ func TestAHoldThatKnowsTooLittleInTheMiddleOfASweep(t *testing.T) {
 	require.Equal(t, []int{2}, knew, "the address and the number that the shop teaches")
 }
 
+// A map that calls otherwise what a Hold is on does not end the Hold: nothing is deleted until somebody has looked.
+func TestNothingIsSweptWhileTheMapHasLostAHold(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		hold    engine.NewHold
+		changes []string
+	}{
+		"an identifier": {engine.NewHold{Identifiers: email("bob@example.com"), Restriction: true}, []string{"email: {kind", "mail: {kind", "{identifier: email", "{identifier: mail"}},
+		"an entity":     {engine.NewHold{System: "shop", Entity: "carts", Restriction: true}, []string{"      carts:\n", "      baskets:\n        table: carts\n"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h, x := sweepHouse(t, dbtest.SQLite(t), 10, ", review: never", nil)
+			held, err := h.PlaceHold(t.Context(), officer, c.hold)
+			require.NoError(t, err)
+			h.activate(strings.NewReplacer(c.changes...).Replace(loginsMap(", review: never")))
+			s := h.sweepNow(rule)
+			h.drain()
+			got := h.swept(s.ID, retention.SweepFailed)
+			require.Equal(t, "hold-unresolved", got.Reason)
+			require.Contains(t, got.Hint, held.ID)
+			require.EqualValues(t, 12, x.count(countLogins))
+			h.lift(held)
+			s = h.sweepNow(rule)
+			h.drain()
+			h.swept(s.ID, retention.SweepDone)
+		})
+	}
+}
+
 func TestWhatIsNoHold(t *testing.T) {
 	t.Parallel()
 	h, _ := sweepHouse(t, dbtest.SQLite(t), 1, "", nil)
