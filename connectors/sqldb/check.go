@@ -89,6 +89,8 @@ const (
 	FindNullStart = "null-start"
 	// FindStartType: a deletion rule starts at a column that cannot be compared with a day.
 	FindStartType = "start-type-mismatch"
+	// FindConditionValue: a deletion rule's condition asks for a value that its column cannot hold.
+	FindConditionValue = "condition-value"
 
 	// FindPrivilege: Lethe's database user lacks a privilege that an entity's method needs.
 	FindPrivilege = "missing-privilege"

@@ -59,7 +59,7 @@ func (k *checker) checkRules(ctx context.Context) error {
 		for _, one := range append(slices.Clone(after), r) {
 			k.checkStart(e, one)
 			for _, w := range one.When {
-				k.column(e, w.Field, "a rule's when")
+				k.checkCondition(e, w)
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Masks)) {
@@ -72,6 +72,22 @@ func (k *checker) checkRules(ctx context.Context) error {
 		}
 	})
 	return failed
+}
+
+// checkCondition reports a condition that no row can meet: its rule would never find anything due, or fail.
+func (k *checker) checkCondition(e *checked, w dsr.Condition) {
+	c := k.column(e, w.Field, "a rule's when")
+	switch {
+	case c == nil:
+	case len(w.Values) > 0 && !c.Comparable():
+		k.fail(FindConditionValue, e.Name, w.Field, fmt.Sprintf("a rule's when cannot compare values of type %s", c.Type), "Use null or not_null.")
+	case slices.ContainsFunc(w.Values, func(v string) bool { return !c.Takes(v) }):
+		hint := "Correct the value."
+		if len(c.Enum) > 0 {
+			hint = "Write one of " + strings.Join(c.Enum, ", ") + "."
+		}
+		k.fail(FindConditionValue, e.Name, w.Field, fmt.Sprintf("a rule's when has a value that a column of type %s cannot hold", c.Type), hint)
+	}
 }
 
 // checkStart reports a starting point that cannot be compared with a day, or is NULL without a meaning.

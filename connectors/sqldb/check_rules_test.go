@@ -169,6 +169,9 @@ var ruleDefects = []defect{
 	{code: FindUnknownColumn, entity: "logins", field: "sort", rule: loginsRule, edit: onRule("logins", func(r *connectors.Rule) {
 		r.When = []dsr.Condition{{Field: "sort", Values: []string{"web"}}}
 	})},
+	{code: FindConditionValue, entity: "logins", field: "c", rule: loginsRule, edit: onRule("logins", func(r *connectors.Rule) {
+		r.When = []dsr.Condition{{Field: "c", Values: []string{"2", "two"}}}
+	})},
 	{code: FindMask, entity: "logins", field: "kind", rule: loginsRule, edit: pseudonymise(map[string]mask.Spec{"kind": {Kind: mask.Null}})},
 	{
 		code: FindMaskUnproven, entity: "logins", field: "mood", rule: loginsRule, warn: true,

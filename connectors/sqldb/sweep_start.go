@@ -151,9 +151,10 @@ func (u *starts) earlier(s *statement, alias string, c *column) {
 }
 
 // iso appends that text is an ISO 8601 date or time which is early enough, given that its day is. One that names a zone
-// waits until its day is over in every zone.
+// waits until its day is over in every zone. The year zero is how MySQL, and text that came from it, writes that there is
+// no time yet.
 func (u *starts) iso(s *statement, name string, less func(v string)) {
-	s.add("(", name, " LIKE '____-__-__%' AND (", name, " NOT LIKE '%Z' AND ", name, " NOT LIKE '%:%+__%' AND ",
+	s.add("(", name, " LIKE '____-__-__%' AND ", name, " NOT LIKE '0000-%' AND (", name, " NOT LIKE '%Z' AND ", name, " NOT LIKE '%:%+__%' AND ",
 		name, " NOT LIKE '%:%-__%' OR ")
 	less(u.before.In(u.zone).AddDate(0, 0, -2).Format(time.DateOnly))
 	s.add("))")

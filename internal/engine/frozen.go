@@ -2,13 +2,9 @@ package engine
 
 import (
 	"context"
-	"encoding/hex"
-	"math"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -77,11 +73,11 @@ func (e *Engine) fits(ctx context.Context, m *atlas, system string, entity *conn
 				return invalid(at+".field", "is not a field of "+system+"."+entity.Name, "")
 			}
 			c := s.Columns[n]
-			if len(w.Values) > 0 && opaque(c) {
+			if len(w.Values) > 0 && !c.Comparable() {
 				return invalid(at+".field", "is of type "+c.Type+", which has no values to compare", "use null, not_null, or another field")
 			}
 			for j, v := range w.Values {
-				if !holds(c, v) {
+				if !c.Takes(v) {
 					hint := ""
 					if len(c.Enum) > 0 {
 						hint = "write one of " + strings.Join(c.Enum, ", ")
@@ -92,50 +88,4 @@ func (e *Engine) fits(ctx context.Context, m *atlas, system string, entity *conn
 		}
 	}
 	return nil
-}
-
-// opaque reports whether values of a column are not compared as a whole.
-func opaque(c connectors.Column) bool {
-	return c.Class == connectors.ClassJSON || c.Class == connectors.ClassArray || c.Class == connectors.ClassBinary
-}
-
-// clockForms are how a condition may write a time.
-var clockForms = []string{
-	time.DateOnly, time.DateTime, "2006-01-02T15:04:05", time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07",
-}
-
-// holds reports whether a column can hold a value, given as text.
-func holds(c connectors.Column, v string) bool {
-	if len(c.Enum) > 0 {
-		return slices.Contains(c.Enum, v)
-	}
-	var err error
-	switch c.Class {
-	case connectors.ClassInteger:
-		if _, err = strconv.ParseInt(v, 10, 64); err != nil {
-			_, err = strconv.ParseUint(v, 10, 64)
-		}
-	case connectors.ClassNumber:
-		var f float64
-		if f, err = strconv.ParseFloat(v, 64); err == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
-			return false
-		}
-	case connectors.ClassBool:
-		return slices.Contains([]string{"t", "true", "1", "f", "false", "0"}, strings.ToLower(v))
-	case connectors.ClassDate:
-		_, err = time.Parse(time.DateOnly, v)
-	case connectors.ClassTime:
-		return slices.ContainsFunc(clockForms, func(layout string) bool {
-			_, err := time.Parse(layout, v)
-			return err == nil
-		})
-	case connectors.ClassUUID:
-		b, err := hex.DecodeString(strings.ReplaceAll(v, "-", ""))
-		return err == nil && len(b) == 16
-	case connectors.ClassIP:
-		if _, err = netip.ParsePrefix(v); err != nil {
-			_, err = netip.ParseAddr(v)
-		}
-	}
-	return err == nil
 }
