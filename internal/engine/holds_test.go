@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/logfiles"
 	"github.com/lethe-gdpr/lethe/connectors/sqldb"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
@@ -364,6 +365,29 @@ func TestWhatIsNoHold(t *testing.T) {
 	holds, _, err := h.Holds(t.Context(), officer, engine.HoldFilter{})
 	require.NoError(t, err)
 	require.Empty(t, holds)
+}
+
+// Records of flat systems have fields that the map does not declare, and a hold may ask for them as a rule may.
+func TestAHoldOnAFieldOfRecords(t *testing.T) {
+	t.Parallel()
+	h := open(t, dbtest.SQLite(t), nil, func(c *engine.Config) { c.Kinds = append(c.Kinds, logfiles.Kinds()...) })
+	h.activate(`
+version: 1
+controller: {name: Example AB, country: SE, time_zone: Europe/Stockholm}
+identifiers: {user_id: {kind: opaque}}
+systems:
+  web:
+    connector: logfiles
+    root: ` + t.TempDir() + `
+    entities:
+      app: {files: "*.log", format: jsonl, fields: {user: {identifier: user_id}}, not_personal: [level], erase: delete}
+`)
+	for _, field := range []string{"level", "case"} {
+		_, err := h.PlaceHold(t.Context(), officer, engine.NewHold{
+			System: "web", Entity: "app", When: []dsr.Condition{{Field: field, Values: []string{"17"}}}, Restriction: true,
+		})
+		require.NoError(t, err, field)
+	}
 }
 
 func TestReviewsOfHolds(t *testing.T) {
