@@ -38,6 +38,7 @@ type Sweep struct {
 	Now        bool      // works outside the nightly window too
 	Before     time.Time // the cut-off: starting points before it are due
 	// Counted before anything was deleted; nil until then. Due is what may go: what is held or blocked is not part of it.
+	// Held and Blocked are counted again once the Sweep is done: what a Hold took away from Due meanwhile is part of them.
 	Due     *int64
 	Held    int64
 	Blocked int64

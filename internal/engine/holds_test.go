@@ -214,6 +214,8 @@ func TestAHoldInTheMiddleOfASweep(t *testing.T) {
 			kept := x.count("SELECT count(*) FROM logins WHERE customer_id = 2")
 			require.Greater(t, kept, int64(many/3-1000))
 			require.EqualValues(t, many+1-kept, got.Count(dsr.Delete), "%v", got.Results)
+			require.EqualValues(t, kept-1, got.Held, "one of them is not due")
+			require.Equal(t, *got.Due, got.Count(dsr.Delete)+got.Held, "what was due went or is held")
 			h.lift(held)
 			h.night()
 			require.EqualValues(t, 2, x.count(countLogins))

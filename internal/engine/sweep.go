@@ -361,6 +361,7 @@ func (e *Engine) sweepDone(ctx context.Context, x *sweeping) error {
 	return e.settle(ctx, x, func(c *changes, s *retention.Sweep, r *retention.RuleState) error {
 		left := free(*x.left)
 		s.Left = &left
+		s.Held, s.Blocked, s.BlockedBy = x.left.Held, x.left.Blocked, x.left.BlockedBy // Holds may have come and gone meanwhile
 		c.remember(r, *x.left)
 		at := c.now
 		r.LastSuccess, r.Backlog = &at, left
