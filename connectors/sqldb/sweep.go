@@ -80,6 +80,7 @@ type sweep struct {
 	readEnd  bool     // nothing comes after them in the phase
 	reading  bool     // a page of keys is on its way through pages
 	pages    chan page
+	bursts   bursts
 	pacer    pacer
 	measures connectors.SweepMeasures
 }
@@ -98,6 +99,7 @@ func (d *DB) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.Sweep
 	}
 	s := &sweep{d: d, m: m, job: j, u: u, simple: u.simple(j.Held), direct: u.direct(j.Held), pages: make(chan page, 1)}
 	s.pacer = newPacer(s)
+	s.bursts.begin(d.dialect, j.Pace)
 	err = s.run(ctx)
 	s.measures.Pauses = s.pacer.pauses()
 	return s.measures, err
@@ -328,6 +330,7 @@ func (s *sweep) finish(ev event) error {
 		s.job.Journal.Step(StepCommitted)
 		s.measure(ev.result)
 		s.adapt(len(c.rows), ev.result.took)
+		s.pacer.chunkRested(ev.result.rested)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ type chunkResult struct {
 	tallies []connectors.Tally
 	changed bool // there was a transaction
 	took    time.Duration
+	rested  time.Duration // of it, in rests of the duty cycle
 }
 
 // chunkTx is one chunk's transaction.
@@ -26,6 +27,7 @@ type chunkTx struct {
 	held   map[*entity]map[string]bool
 	counts map[tallyKey]int64
 	xid    string
+	rested time.Duration
 }
 
 // errStale says that a row is no longer due or free since its key was read.
@@ -76,7 +78,7 @@ func (s *sweep) change(
 	if err := tx.commit(ctx); err != nil {
 		return chunkResult{}, &uncertainError{err}
 	}
-	out.changed, out.took = true, time.Since(began)
+	out.changed, out.took, out.rested = true, time.Since(began), w.rested
 	return out, nil
 }
 
@@ -97,9 +99,34 @@ func (w *chunkTx) tallies() []connectors.Tally {
 	return out
 }
 
-// direct locks the rows, counts those that are still due and free, and deletes all with their children, in one round
-// trip. When the count shows that one of them must not go it returns errStale: the transaction must not be committed.
+// direct deletes the rows with their children, without having read more of them than their keys. Where the duty cycle
+// asks for rests it works in short bursts: see [bursts].
 func (w *chunkTx) direct(ctx context.Context, keys []key) (key, error) {
+	probe, b := keys[0], &w.s.bursts
+	var worked time.Duration
+	for {
+		n := b.rows(len(keys))
+		began := time.Now()
+		if err := w.burst(ctx, keys[:n]); err != nil {
+			return nil, err
+		}
+		if keys = keys[n:]; len(keys) == 0 {
+			return probe, nil
+		}
+		took := time.Since(began)
+		worked += took
+		b.adapt(n, took)
+		rested, err := b.rest(ctx, restAfter(b.pace, worked)-w.rested)
+		if err != nil {
+			return nil, err
+		}
+		w.rested += rested
+	}
+}
+
+// burst locks the rows, counts those that are still due and free, and deletes all with their children, in one round
+// trip. When the count shows that one of them must not go it returns errStale: the transaction must not be committed.
+func (w *chunkTx) burst(ctx context.Context, keys []key) error {
 	u := w.s.u
 	var calls []*call
 	for part := range slices.Chunk(keys, statementKeys(u.m.d, u.e, keys)) {
@@ -114,7 +141,8 @@ func (w *chunkTx) direct(ctx context.Context, keys []key) (key, error) {
 	for i, k := range keys {
 		rows[i] = sweptRow{cells: k}
 	}
-	return w.remove(ctx, everyTenant, rows, calls...)
+	_, err := w.remove(ctx, everyTenant, rows, calls...)
+	return err
 }
 
 // lock counts the keys' rows that are due and free, and locks them in the order of their keys.

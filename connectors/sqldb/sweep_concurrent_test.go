@@ -122,6 +122,30 @@ func TestARowWhoseTimeIsMovedStays(t *testing.T) {
 	})
 }
 
+func TestAChunkThatRestsIsOneTransaction(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		db := f.events(1200)
+		db.Split(600, 600)
+		moved := false
+		j := &journal{}
+		job := eventJob(atStep{j, func(name string) {
+			if name == sqldb.StepCommitted && !moved { // the second chunk's last burst is no longer as its keys were read
+				moved = true
+				f.exec("UPDATE events SET at_time = '2030-01-01 00:00:00' WHERE id = 1190")
+			}
+		}})
+		job.Pace.Duty, job.Pace.Transaction = 0.9, time.Hour
+		m, err := db.Sweep(context.Background(), job)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, m.Transactions)
+		require.Equal(t, "duty", m.Pauses[0].Why)
+		require.Equal(t, []string{"1190"}, f.rows("SELECT id FROM events"))
+		require.Equal(t, []string{"1190"}, f.rows("SELECT event_id FROM details"))
+		require.Equal(t, map[string]int64{"events delete": 1199, "details delete": 1199}, j.sum())
+	})
+}
+
 func TestARangeOfKeysLeavesOutItsGaps(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, f *fixture) {

@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -25,7 +26,8 @@ const (
 type pacer struct {
 	s       *sweep
 	waited  map[string]time.Duration
-	resting time.Time // end of the last rest of the duty cycle
+	resting time.Time     // end of the last rest of the duty cycle
+	rested  time.Duration // since then, by chunks that rest between their bursts
 	looked  time.Time
 	lag     lagging
 }
@@ -51,16 +53,16 @@ func (p *pacer) before(ctx context.Context, busy int) (wait bool, err error) {
 		return false, err
 	}
 	pace := p.s.job.Pace
-	if pace.Duty > 0 && pace.Duty < 1 {
+	if rests(pace) {
 		now := time.Now()
 		if p.resting.IsZero() {
 			p.resting = now
-		} else if rest := time.Duration(float64(now.Sub(p.resting)) * (1 - pace.Duty) / pace.Duty); p.s.moved && rest > 0 {
+		} else if rest := restAfter(pace, now.Sub(p.resting)-p.rested) - p.rested; p.s.moved && rest > 0 {
 			if busy > 0 {
 				return true, nil
 			}
 			err := p.sleep(ctx, rest, pauseDuty)
-			p.resting = time.Now()
+			p.resting, p.rested = time.Now(), 0
 			if err != nil {
 				return false, err
 			}
@@ -81,8 +83,73 @@ func (p *pacer) before(ctx context.Context, busy int) (wait bool, err error) {
 		if err := p.sleep(ctx, lookEvery, why); err != nil {
 			return false, err
 		}
-		p.resting = time.Now()
+		p.resting, p.rested = time.Now(), 0
 	}
+}
+
+// rests reports whether the pace has a duty cycle.
+func rests(pace connectors.Pace) bool { return pace.Duty > 0 && pace.Duty < 1 }
+
+// restAfter is the rest that work of some length asks for.
+func restAfter(pace connectors.Pace, worked time.Duration) time.Duration {
+	return time.Duration(float64(worked) * (1 - pace.Duty) / pace.Duty)
+}
+
+// chunkRested takes what a chunk has rested between its bursts.
+func (p *pacer) chunkRested(rest time.Duration) {
+	p.rested += rest
+	if rest > 0 {
+		p.waited[pauseDuty] += rest
+	}
+}
+
+const (
+	burstTime = 1500 * time.Microsecond
+	leastRows = 25                   // of a burst: fewer cost more in round trips than in work
+	burstRest = 5 * time.Millisecond // at most, inside a transaction; what is owed beyond it is rested after it
+)
+
+// bursts divide a chunk's transaction where the pace has a duty cycle. Whoever waits for a core that a sweep has waits
+// until the sweep's backend gives it up: what the database's users feel is how long it works at a stretch, not how much
+// in all. So it rests within the transaction, every millisecond or two, and what is made durable around each
+// transaction stays as rare as at full speed. SQLite has one writer, for whom others would wait.
+type bursts struct {
+	pace connectors.Pace
+	size atomic.Int64 // rows; 0 is whole chunks
+}
+
+func (b *bursts) begin(d *dialect, pace connectors.Pace) {
+	if b.pace = pace; rests(pace) && d.name != sqlite {
+		b.size.Store(100)
+	}
+}
+
+// rows is how many of n rows the next burst takes.
+func (b *bursts) rows(n int) int {
+	if size := int(b.size.Load()); size > 0 {
+		return min(n, size)
+	}
+	return n
+}
+
+// adapt brings the time of the next burst near burstTime.
+func (b *bursts) adapt(n int, took time.Duration) {
+	fit := int64(float64(n) * float64(burstTime) / float64(max(took, time.Microsecond)))
+	b.size.Store(max(min(fit, int64(n)*5/4+1), int64(n)/2, leastRows))
+}
+
+// rest rests between two bursts, and returns how long it was: timers are late.
+func (b *bursts) rest(ctx context.Context, owed time.Duration) (time.Duration, error) {
+	if owed <= 0 {
+		return 0, nil
+	}
+	began := time.Now()
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-time.After(min(owed, burstRest)):
+	}
+	return time.Since(began), nil
 }
 
 // over reports the end of the slice.
