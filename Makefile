@@ -34,5 +34,5 @@ generate: ## Generate server and client from openapi.yaml
 demo: ## Watch an access and an erasure request, and a night of retention
 	$(GO) run ./cmd/lethe demo
 
-bench: ## Measure; AREA=erase|export|intake|queue|records|retention|all, results in bench/results
+bench: ## Measure; AREA=erase|export|intake|queue|records|retention|retention-mariadb|all, results in bench/results
 	$(GO) run ./test/services -- $(GO) run ./bench -area $(AREA)

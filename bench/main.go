@@ -20,18 +20,26 @@ import (
 )
 
 var areas = map[string]func(ctx context.Context, r *report.Report, scale float64) error{
-	"erase":     erase.Run,
-	"export":    erase.RunExport,
-	"intake":    queue.RunIntake,
-	"queue":     queue.RunQueue,
-	"records":   records.Run,
-	"retention": retention.Run,
+	"erase":             erase.Run,
+	"export":            erase.RunExport,
+	"intake":            queue.RunIntake,
+	"queue":             queue.RunQueue,
+	"records":           records.Run,
+	"retention":         retention.Run,
+	"retention-mariadb": retention.RunMariaDB,
 }
 
 func main() {
 	area := flag.String("area", "all", "what to measure")
 	scale := flag.Float64("scale", 1, "size of the data; 1 is what the targets speak of")
 	flag.Parse()
+	if spec := os.Getenv(retention.LoadVariable); spec != "" {
+		if err := retention.ServeLoad(context.Background(), spec, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := measure(*area, *scale); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

@@ -55,62 +55,73 @@ func open(ctx context.Context, kind, dsn string, cut time.Time) (*shop, error) {
 // swept is what a Sweep came to.
 type swept struct {
 	rows     int64 // of all entities
+	took     time.Duration
 	longest  time.Duration
 	chunks   int64
 	finished bool
 }
 
-// sweep runs slices of a Sweep, as the engine does, until nothing is due or the Pace stops it. The journal is in memory.
+// sweep runs slices of a Sweep, as the engine does, until nothing is due. The journal is in memory.
 func (s *shop) sweep(ctx context.Context, pace connectors.Pace) (swept, error) {
 	j := connectortest.NewJournal()
-	job := connectors.SweepJob{
-		Entity: s.entity, Cut: connectors.Cut{Before: s.cut, Zone: time.UTC}, Pace: pace, Journal: j,
+	var out swept
+	for !out.finished {
+		m, err := s.slice(ctx, pace, j, slice)
+		if err != nil {
+			return out, err
+		}
+		out.longest, out.chunks, out.finished = max(out.longest, m.longest), out.chunks+m.chunks, m.finished
+	}
+	var err error
+	out.rows, err = deleted(j)
+	return out, err
+}
+
+// slice runs one slice; its rows are in the journal.
+func (s *shop) slice(ctx context.Context, pace connectors.Pace, j *connectortest.Journal, length time.Duration) (swept, error) {
+	m, err := s.db.Sweep(ctx, connectors.SweepJob{
+		Entity: s.entity, Cut: connectors.Cut{Before: s.cut, Zone: time.UTC}, Pace: pace, Journal: j, Deadline: time.Now().Add(length),
 		Rule: connectors.Rule{Rule: retention.Rule{
 			Name: "shop." + s.entity + ".old", Action: retention.Delete,
 			Start: retention.StartingPoint{Kind: retention.StartField, Field: "created_at"},
 		}},
+	})
+	out := swept{longest: m.Longest, chunks: m.Transactions, finished: err == nil}
+	if errors.Is(err, connectors.ErrYield) {
+		err = nil
 	}
-	var out swept
-	for {
-		job.Deadline = time.Now().Add(slice)
-		m, err := s.db.Sweep(ctx, job)
-		out.longest, out.chunks = max(out.longest, m.Longest), out.chunks+m.Transactions
-		if err == nil {
-			out.finished = true
-			break
-		}
-		if !errors.Is(err, connectors.ErrYield) {
-			return out, err
-		}
-		if pace.Stop != nil && pace.Stop() {
-			break
-		}
-	}
+	return out, err
+}
+
+// deleted counts the rows that a Sweep deleted. Everything that is due must go.
+func deleted(j *connectortest.Journal) (rows int64, err error) {
 	for _, t := range j.Tallies() {
 		if t.Method != dsr.Delete {
-			return out, fmt.Errorf("%d rows of %s: %s", t.Rows, t.Entity, t.Method)
+			return 0, fmt.Errorf("%d rows of %s: %s", t.Rows, t.Entity, t.Method)
 		}
-		out.rows += t.Rows
+		rows += t.Rows
 	}
-	return out, nil
+	return rows, nil
 }
 
 // contender is one way to delete what is due.
 type contender struct {
 	name string
-	// run deletes from the database behind dsn and returns how many rows went and how long the longest transaction took.
+	// run deletes from the database behind dsn.
 	run func(ctx context.Context, dsn string) (swept, error)
 }
 
 // sweeper is the connector at full speed.
 func sweeper(name, kind string, cut time.Time, connections int) contender {
 	return contender{name, func(ctx context.Context, dsn string) (swept, error) {
+		began := time.Now()
 		s, err := open(ctx, kind, dsn, cut)
 		if err != nil {
 			return swept{}, err
 		}
 		defer s.db.Close()
 		out, err := s.sweep(ctx, connectors.Pace{Connections: connections})
+		out.took = time.Since(began)
 		return out, err
 	}}
 }
@@ -140,9 +151,7 @@ func race(ctx context.Context, fresh func(ctx context.Context) (dsn string, drop
 			if err != nil {
 				return nil, err
 			}
-			began := time.Now()
 			did, err := c.run(ctx, dsn)
-			took := time.Since(began)
 			drop()
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
@@ -153,7 +162,7 @@ func race(ctx context.Context, fresh func(ctx context.Context) (dsn string, drop
 			if did.rows != want || want == 0 {
 				return nil, fmt.Errorf("%s: %d rows, another deleted %d", c.name, did.rows, want)
 			}
-			fmt.Printf("%d %s: %d rows in %.2f s\n", i, c.name, did.rows, took.Seconds())
+			fmt.Printf("%d %s: %d rows in %.2f s\n", i, c.name, did.rows, did.took.Seconds())
 			if i == 0 {
 				continue
 			}
@@ -161,7 +170,7 @@ func race(ctx context.Context, fresh func(ctx context.Context) (dsn string, drop
 				out[c.name] = &results{}
 			}
 			r := out[c.name]
-			r.rates = append(r.rates, float64(did.rows)/took.Seconds())
+			r.rates = append(r.rates, float64(did.rows)/did.took.Seconds())
 			r.longest = append(r.longest, float64(did.longest.Microseconds())/1000)
 			r.chunks = did.chunks
 		}
