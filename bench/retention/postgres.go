@@ -27,7 +27,19 @@ func Run(ctx context.Context, r *report.Report, scale float64) error {
 	if err := fullSpeed(ctx, r, fresh, cutoff(n)); err != nil {
 		return err
 	}
-	return gentle(ctx, r, fresh, n)
+	if err := gentle(ctx, r, fresh, n); err != nil {
+		return err
+	}
+	rows := max(int(manyRows*scale), 100_000)
+	other, end, err := database.New(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := fillPartitions(ctx, other, rows); err != nil {
+		return err
+	}
+	return partitions(ctx, r, func(ctx context.Context) (string, func(), error) { return database.Copy(ctx, other) }, rows)
 }
 
 func fullSpeed(ctx context.Context, r *report.Report, fresh func(ctx context.Context) (string, func(), error), cut time.Time) error {

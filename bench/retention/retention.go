@@ -35,21 +35,28 @@ type shop struct {
 	cut    time.Time
 }
 
-// open opens the connector. A table of events stands alone; orders own their lines.
+// open opens the connector on orders, which own their lines.
 func open(ctx context.Context, kind, dsn string, cut time.Time) (*shop, error) {
-	s := &connectors.System{
-		Name: "shop", Connector: kind, Settings: map[string]any{"dsn": dsn},
-		Identifiers: map[string]dsr.IdentifierKind{"customer_id": dsr.KindOpaque},
-		Entities: []connectors.Entity{
-			{Name: "order_lines", OwnedBy: []connectors.Owner{{Columns: []string{"order_id"}, Entity: "orders"}}, Erase: dsr.Delete},
-			{Name: "orders", Subject: true, Fields: []connectors.Field{{Name: "customer", Identifier: "customer_id"}}, Erase: dsr.Delete},
-		},
-	}
-	db, err := sqldb.Open(ctx, s, connectors.Options{Now: time.Now})
+	s, err := openEntities(ctx, kind, dsn,
+		connectors.Entity{Name: "order_lines", OwnedBy: []connectors.Owner{{Columns: []string{"order_id"}, Entity: "orders"}}, Erase: dsr.Delete},
+		connectors.Entity{Name: "orders", Subject: true, Fields: []connectors.Field{{Name: "customer", Identifier: "customer_id"}}, Erase: dsr.Delete},
+	)
 	if err != nil {
 		return nil, err
 	}
-	return &shop{db: db, entity: "orders", cut: cut}, nil
+	s.entity, s.cut = "orders", cut
+	return s, nil
+}
+
+func openEntities(ctx context.Context, kind, dsn string, entities ...connectors.Entity) (*shop, error) {
+	db, err := sqldb.Open(ctx, &connectors.System{
+		Name: "shop", Connector: kind, Settings: map[string]any{"dsn": dsn},
+		Identifiers: map[string]dsr.IdentifierKind{"customer_id": dsr.KindOpaque}, Entities: entities,
+	}, connectors.Options{Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	return &shop{db: db}, nil
 }
 
 // swept is what a Sweep came to.
