@@ -214,14 +214,18 @@ func TestLockedRecordsWait(t *testing.T) {
 // Somebody keeps appending to an object while it is rewritten: nothing of theirs is lost.
 func TestConcurrentWriters(t *testing.T) {
 	t.Parallel()
-	for _, versioned := range []bool{true, false} {
-		t.Run(fmt.Sprint("versioned ", versioned), func(t *testing.T) {
+	for n := range 4 {
+		versioned, parts := n%2 > 0, n/2 > 0
+		t.Run(fmt.Sprintf("versioned %t, in parts %t", versioned, parts), func(t *testing.T) {
 			t.Parallel()
 			s := newStore(t, versioned)
 			key := "events/a"
 			s.put(t, key, []byte(event("42", "goes")+event("1", "first")))
 			b := s.open(t, lake(), connectors.Options{})
 			b.Chunks(1)
+			if parts {
+				b.Parts(1, 5<<20)
+			}
 			written := 0
 			appendOne := func() { // as a careful writer does it
 				for {
