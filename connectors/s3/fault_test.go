@@ -90,9 +90,20 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// Interrupted at every step, with whole objects, records and old versions in one bucket, an erasure ends as if it had not been.
+// Interrupted at every step, with whole objects, records and old versions in one bucket, an erasure ends as if it had not
+// been. Of objects that are written in parts no upload is left.
 func TestInterruptedAtEveryStep(t *testing.T) {
 	t.Parallel()
+	for _, parts := range []bool{false, true} {
+		t.Run(fmt.Sprint("in parts ", parts), func(t *testing.T) {
+			t.Parallel()
+			interruptedAtEveryStep(t, parts)
+		})
+	}
+}
+
+func interruptedAtEveryStep(t *testing.T, parts bool) {
+	t.Helper()
 	load := func(s *store) {
 		for n := range 3 {
 			s.put(t, fmt.Sprint("avatars/42/", n), []byte("x"))
@@ -107,6 +118,9 @@ func TestInterruptedAtEveryStep(t *testing.T) {
 		sys.Entities = append([]connectors.Entity{avatars().Entities[0]}, sys.Entities...)
 		b := s.open(t, sys, connectors.Options{})
 		b.Chunks(2)
+		if parts {
+			b.Parts(1, 5<<20)
+		}
 		return b
 	}
 	s := newStore(t, true)
