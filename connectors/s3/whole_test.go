@@ -283,3 +283,19 @@ func TestMapsThatABucketCannotKeep(t *testing.T) {
 		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeInvalid}, name)
 	}
 }
+
+// An object that names two of a batch goes with either, and is credited once, to the first.
+func TestAnObjectOfTwoIsCreditedOnce(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, true)
+	b := s.open(t, avatars(), connectors.Options{})
+	both := connectors.Batch{subject("a", "user_id", "42"), subject("b", "email", "bert@example.com")}
+	for _, batch := range []connectors.Batch{both, both[1:]} {
+		s.put(t, "letters/1", []byte("x"), meta("customer", "42"), tag("mail", "bert%40example.com"))
+		found, err := b.Locate(background, connectors.Query{Batch: batch})
+		require.NoError(t, err)
+		require.Len(t, found.Counts, len(batch), "it counts for each")
+		require.Equal(t, map[string]int64{batch[0].Ref + " letters delete": 1}, sums(erase(t, b, batch).Tallies()))
+		require.Empty(t, s.places(t))
+	}
+}
