@@ -109,18 +109,15 @@ func (l *Logs) work(
 		if p.Over {
 			continue
 		}
-		g, err := l.group(ctx, e.group)
-		if err != nil {
-			return ofSubjects(b, e, err)
-		}
-		next, err := begin(e, g, b)
-		for err == nil && !p.Over {
-			if err = next(p); err == nil && late(j.Deadline, l.now()) {
-				return connectors.ErrYield
+		if err := l.workEntity(ctx, j, e, b, p, begin); err != nil {
+			if gone, goneErr := l.gone(ctx, e, b, j.Journal, err); goneErr != nil {
+				return goneErr
+			} else if !gone {
+				return ofSubjects(b, e, err)
 			}
-		}
-		if err != nil {
-			return ofSubjects(b, e, err)
+			if err := l.settleGone(ctx, e, j.Journal, p); err != nil {
+				return err
+			}
 		}
 	}
 	if !p.Done {
@@ -134,6 +131,42 @@ func (l *Logs) work(
 			"more log streams than a request may delete; nothing was changed", "Look at the plan; raise the limit if it is right.", nil)})
 	}
 	return errors.Join(errs...)
+}
+
+// workEntity takes the steps of one entity.
+func (l *Logs) workEntity(
+	ctx context.Context, j connectors.Job, e *entity, b connectors.Batch, p *progress, begin func(*entity, *group, connectors.Batch) (step, error),
+) error {
+	g, err := l.group(ctx, e.group)
+	if err != nil {
+		return err
+	}
+	next, err := begin(e, g, b)
+	if err != nil {
+		return err
+	}
+	if err := see(ctx, e, g, b, j.Journal); err != nil {
+		return err
+	}
+	for !p.Over {
+		if err := next(p); err != nil {
+			return err
+		}
+		if late(j.Deadline, l.now()) {
+			return connectors.ErrYield
+		}
+	}
+	return nil
+}
+
+// settleGone ends the work on an entity whose group was deleted meanwhile. What it meant to delete is not there.
+func (l *Logs) settleGone(ctx context.Context, e *entity, j connectors.Journal, p *progress) error {
+	var tallies []connectors.Tally
+	for _, d := range p.Intent {
+		tallies = add(tallies, connectors.Tally{Subject: d.Subject, Entity: e.Name, Method: dsr.Delete, Rows: 1, Resolved: true})
+	}
+	p.Intent, p.Over = nil, true
+	return save(ctx, j, p, tallies)
 }
 
 // ofSubjects makes a permanent fault of an entity one of everybody whose it may be.

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/cloudwatchlogs"
 	"github.com/lethe-gdpr/lethe/connectors/connectortest"
 	"github.com/lethe-gdpr/lethe/dsr"
 )
@@ -264,4 +265,71 @@ func TestTwoWorkers(t *testing.T) {
 	j.Fence()
 	require.ErrorIs(t, w.open(t).Erase(context.Background(), connectors.Job{Batch: batch("42"), Journal: j}), connectors.ErrFenced)
 	require.Len(t, w.Streams(users), 1)
+}
+
+// A group that is deleted between the erasure and the search has nothing left; one that nobody has seen, or of which
+// nobody knows whether this is the account that had it, is an error.
+func TestDeletedGroups(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []string{group, users} {
+		w := setup(t)
+		l := w.open(t)
+		b := batch("42")
+		w.event(start, "42")
+		w.Put(users, "user/42/a", start, "x")
+		search := func(keys connectors.Keys) ([]dsr.Residue, error) {
+			return l.Verify(context.Background(), connectors.Search{Batch: b, Keys: keys})
+		}
+		j := erase(t, l, b, connectors.Holds{})
+		w.Put(users, "user/42/b", start, "again")
+		w.Delete(gone)
+		left, err := search(j)
+		require.NoError(t, err)
+		require.Len(t, left, 1, "of the group that is still there")
+		for _, keys := range []connectors.Keys{nil, connectortest.NewJournal()} {
+			_, err = search(keys)
+			require.True(t, connectors.IsPermanent(err))
+			require.Equal(t, cloudwatchlogs.CodeNoGroup, dsr.CodeOf(err))
+		}
+		other := connectortest.NewJournal()
+		for _, e := range []string{"events", "sessions"} {
+			require.NoError(t, other.Spool(context.Background(), "task-42", e, []connectors.Key{"arn:aws:logs:eu-north-1:210987654321:log-group:x"}))
+		}
+		_, err = search(other)
+		require.True(t, connectors.IsPermanent(err), "it was another account's")
+		w.Delete(map[string]string{group: users, users: group}[gone])
+		_, err = search(j)
+		require.True(t, connectors.IsPermanent(err), "an account without groups may be any")
+	}
+}
+
+// A group may go while its streams are deleted, or its events counted.
+func TestGroupDeletedMidway(t *testing.T) {
+	t.Parallel()
+	for at := 1; at <= 6; at++ {
+		w := setup(t)
+		w.Page = 1
+		w.Put("/shop/other", "s", start, "x")
+		for i := range 3 {
+			w.event(start.Add(time.Duration(i)*time.Second), "42")
+			w.Put(users, fmt.Sprintf("user/42/%d", i), start, "x")
+		}
+		l, j := w.open(t), connectortest.NewJournal()
+		n := 0
+		j.AtStep(func(int, string) {
+			if n++; n == at {
+				w.Delete(group)
+				w.Delete(users)
+			}
+		})
+		err := l.Erase(context.Background(), connectors.Job{Batch: batch("42"), Journal: j})
+		if at <= 3 { // the streams' group went before it was seen
+			require.Equal(t, cloudwatchlogs.CodeNoGroup, dsr.CodeOf(err))
+			continue
+		}
+		require.NoError(t, err)
+		left, err := l.Verify(context.Background(), connectors.Search{Batch: batch("42"), Keys: j})
+		require.NoError(t, err)
+		require.Empty(t, left)
+	}
 }

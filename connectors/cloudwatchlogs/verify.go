@@ -10,8 +10,8 @@ import (
 )
 
 // Verify searches again. A stream that is there is residue. An event that is there waits for its group's retention; once
-// its date has passed it is plain residue: the service did not keep to its word, and a person must see that. See
-// [connectors.Connector].
+// its date has passed it is plain residue: the service did not keep to its word, and a person must see that. A group that
+// was deleted since the erasure saw it has nothing left. See [connectors.Connector].
 func (l *Logs) Verify(ctx context.Context, s connectors.Search) ([]dsr.Residue, error) {
 	if err := l.checkTenants(s.Batch); err != nil {
 		return nil, err
@@ -30,7 +30,11 @@ func (l *Logs) Verify(ctx context.Context, s connectors.Search) ([]dsr.Residue, 
 		} else {
 			err = l.verifyEvents(ctx, e, b, s.Held, found)
 		}
-		if err != nil {
+		if gone, goneErr := l.gone(ctx, e, b, s.Keys, err); goneErr != nil {
+			return nil, goneErr
+		} else if gone {
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		for _, subject := range b {

@@ -90,6 +90,13 @@ func (s *Server) made(name string) *group {
 	return g
 }
 
+// Delete removes a group with everything in it.
+func (s *Server) Delete(groupName string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.groups, groupName)
+}
+
 // Retain sets a group's retention in days; 0 is for ever. The group is made when missing.
 func (s *Server) Retain(groupName string, days int) {
 	s.mu.Lock()
