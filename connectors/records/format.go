@@ -119,16 +119,32 @@ var formats = map[string]func(*Layout) (format, error){
 
 func formatNames() []string { return slices.Sorted(maps.Keys(formats)) }
 
-// lines are the ends of records that are one line each.
+// lines are the ends of records that are one line each. A run of zeros where a line should begin is one of its own, and
+// blank: a file that was cut (copytruncate) while its writer went on where it was has as many as it had bytes.
 type lines struct{}
 
-func (lines) whole(b []byte) int { return bytes.LastIndexByte(b, '\n') + 1 }
+func (lines) whole(b []byte) int {
+	n := bytes.LastIndexByte(b, '\n') + 1
+	return n + zeros(b[n:])
+}
 
 func (lines) next(b []byte) int {
+	if n := zeros(b); n > 0 {
+		return n
+	}
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
 		return i + 1
 	}
 	return len(b)
+}
+
+// zeros is how many zeros b begins with.
+func zeros(b []byte) int {
+	n := 0
+	for n < len(b) && b[n] == 0 {
+		n++
+	}
+	return n
 }
 
 func (lines) ends() ending { return endsLine }

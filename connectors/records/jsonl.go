@@ -18,7 +18,7 @@ type jsonl struct{ lines }
 
 func newJSONL(*Layout) (format, error) { return jsonl{}, nil }
 
-func (jsonl) blank(body []byte) bool { return space(body, 0) == len(body) }
+func (jsonl) blank(body []byte) bool { return space(body, zeros(body)) == len(body) }
 
 func (jsonl) open(head []byte) (int, shape, error) { return bomLength(head), jsonl{}, nil }
 

@@ -214,6 +214,38 @@ func TestLongRecords(t *testing.T) {
 	require.Contains(t, err.Error(), "offset 34 ")
 }
 
+// TestCutFiles reads files that were cut while their writers went on where they were: a hole is before the next line.
+func TestCutFiles(t *testing.T) {
+	t.Parallel()
+	hole := strings.Repeat("\x00", records.MaxRecord+5)
+	in := numbered(2) + hole + numbered(3) + "\x00\x00" + numbered(1) + "\x00\n"
+	want := strings.ReplaceAll(in, numbered(1), "")
+	text := &connectors.Entity{
+		Name: "log", Settings: map[string]any{"format": "text", "pattern": `.*"id":(?P<user>\d+).*`}, Erase: dsr.Delete,
+		Fields: []connectors.Field{{Name: "user", Identifier: "user_id"}},
+	}
+	for _, e := range []*connectors.Entity{events(), text} {
+		for _, kind := range []string{"none", "gzip"} {
+			out, totals := rewrite(t, find(layout(t, e), subject("s", "user_id", "0")), compressed(t, kind, in))
+			require.Equal(t, want, plain(t, kind, out))
+			require.EqualValues(t, 6, totals.Records)
+			again, totals := rewrite(t, find(layout(t, e), subject("s", "user_id", "0")), out)
+			require.Equal(t, out, again)
+			require.False(t, totals.Changed)
+		}
+	}
+}
+
+// TestTextIsText takes no line for the beginning of another kind of file.
+func TestTextIsText(t *testing.T) {
+	t.Parallel()
+	anything := &connectors.Entity{Name: "lines", Settings: map[string]any{"format": "text", "pattern": "(?P<x>.*)"}, Erase: dsr.Delete}
+	for _, in := range []string{"BZh9", "PAR1 is a name", "ORC", "PK", "7z", "LZIP", "Obj", "\xff", "é", "\x1f"} {
+		_, totals := rewrite(t, find(layout(t, anything)), []byte(in+"\n"))
+		require.EqualValues(t, 1, totals.Records, "%q", in)
+	}
+}
+
 // TestManyEdits masks more values of one record than could be compared with each other, in order and one inside another.
 func TestManyEdits(t *testing.T) {
 	t.Parallel()

@@ -87,7 +87,7 @@ func compilePattern(s string) (textLines, error) {
 	return f, nil
 }
 
-func (textLines) blank(body []byte) bool { return len(body) == 0 }
+func (textLines) blank(body []byte) bool { return zeros(body) == len(body) }
 func (f textLines) timeFormat() string   { return f.times }
 
 func (f textLines) open(head []byte) (int, shape, error) { return bomLength(head), f, nil }
