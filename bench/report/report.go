@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -139,6 +140,15 @@ func PeakMiB() float64 {
 		}
 	}
 	return 0
+}
+
+// CPUSeconds returns the time that the cores have spent on this process.
+func CPUSeconds() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return (time.Duration(u.Utime.Nano()) + time.Duration(u.Stime.Nano())).Seconds()
 }
 
 // ResetPeak makes PeakMiB count from now.

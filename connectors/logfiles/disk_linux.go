@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -342,5 +341,3 @@ func (d *disk) names(ctx context.Context, of inode) ([]string, error) {
 	})
 	return out, err
 }
-
-func isTemporary(base string) bool { return strings.HasPrefix(base, temporaryPrefix) }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -26,6 +27,7 @@ const (
 	killRoot  = "LOGFILES_TEST_ROOT"
 	killAt    = "LOGFILES_TEST_KILL_AT"  // the step at which it is killed, from 1 on
 	killSpace = "LOGFILES_TEST_FILESIZE" // the largest file that it may write
+	killUmask = "LOGFILES_TEST_UMASK"    // octal
 )
 
 // diskJournal is a journal in a file, as durable as the worker's database would be.
@@ -80,6 +82,9 @@ func worker(root string) int {
 	j, err := loadJournal(filepath.Join(filepath.Dir(root), "journal"))
 	if err == nil {
 		j.kill, _ = strconv.Atoi(os.Getenv(killAt))
+		if mask, aerr := strconv.ParseUint(os.Getenv(killUmask), 8, 32); aerr == nil {
+			syscall.Umask(int(mask))
+		}
 		if n, aerr := strconv.ParseUint(os.Getenv(killSpace), 10, 64); aerr == nil {
 			signal.Ignore(syscall.SIGXFSZ)
 			err = syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: n, Max: n})
@@ -104,8 +109,14 @@ func worker(root string) int {
 
 func runWorker(t *testing.T, root string, env ...string) (out string, killed bool) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	return runWorkerAs(t, os.Args[0], nil, root, env...)
+}
+
+func runWorkerAs(t *testing.T, binary string, who *syscall.Credential, root string, env ...string) (out string, killed bool) {
+	t.Helper()
+	cmd := exec.Command(binary)
 	cmd.Env = append(os.Environ(), append(env, killRoot+"="+root)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	b, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -170,4 +181,48 @@ func TestDiskFull(t *testing.T) {
 	out, _ = runWorker(t, root)
 	require.Contains(t, out, "steps")
 	require.Equal(t, content, read(t, root, "app.log.1"))
+}
+
+// A worker without privileges keeps the group and the mode that it may set, whatever its umask and locale. A file of
+// another owner, whom it could not keep, is left as it is, with an error.
+func TestWithoutPrivileges(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Log("not as root: the worker runs as the same user, and there is no file of another owner")
+	}
+	parent, err := os.MkdirTemp("", "lethe-test-") // not below a folder that only root may enter
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(parent)) })
+	binary := filepath.Join(parent, "worker")
+	self, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(binary, self, 0o755))
+	root := filepath.Join(parent, "logs")
+	content := line("ann", 1) + line("bob", 2)
+	write(t, root, "app.log.1", content)
+	at := filepath.Join(root, "app.log.1")
+	var who *syscall.Credential
+	if os.Geteuid() == 0 {
+		who = &syscall.Credential{Uid: 4711, Gid: 4712, Groups: []uint32{4713}}
+		write(t, root, "app.log.2", content)
+		for _, name := range []string{parent, root, at} {
+			require.NoError(t, os.Chown(name, 4711, 4713))
+		}
+		require.NoError(t, os.Chmod(filepath.Join(root, "app.log.2"), 0o666))
+		old(t, root, "app.log.2", time.Now().Add(-2*time.Hour)) // a lease is for owners: it counts as written to before
+	}
+	require.NoError(t, os.Chmod(at, 0o664))
+	var before, after syscall.Stat_t
+	require.NoError(t, syscall.Stat(at, &before))
+
+	out, _ := runWorkerAs(t, binary, who, root, killUmask+"=077", "LC_ALL=tr_TR.UTF-8")
+	require.Equal(t, line("bob", 2), read(t, root, "app.log.1"), out)
+	require.NoError(t, syscall.Stat(at, &after))
+	require.NotEqual(t, before.Ino, after.Ino)
+	require.Equal(t, []uint32{before.Uid, before.Gid, before.Mode}, []uint32{after.Uid, after.Gid, after.Mode})
+	if who != nil {
+		require.Contains(t, out, string(logfiles.CodeFile))
+		require.Equal(t, content, read(t, root, "app.log.2"))
+	}
+	noTemporaryFiles(t, root)
 }

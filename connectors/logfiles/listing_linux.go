@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lethe-gdpr/lethe/dsr"
 )
 
 // A folder is listed again until a listing shows nothing new, because rotation moves files while a pass goes over them:
@@ -40,6 +42,7 @@ type listing struct {
 	at       *progress
 	// changing tells apart what a file was before and after it was written to; without, a file is one as long as it lives.
 	changing bool
+	missed   bool // a file of this listing had moved when it was to be read
 }
 
 // match is a file of an entity.
@@ -60,12 +63,14 @@ func (m *match) key(changing bool) uint64 {
 }
 
 // each calls fn for every file of the entities. When fn returns errMoved the file is looked for again. skip is called
-// instead for names that match and cannot be worked.
+// instead for names that match and cannot be worked. It is an error that may pass when files moved away in every listing
+// before they could be read: what is in them would seem to have been seen.
 func (l *listing) each(ctx context.Context, fn func(*match) error, skip func(*match) error) error {
 	for l.at.Round < maxListings {
 		if l.at.Began.IsZero() {
 			l.at.Began = time.Now() // the file system's time, not the engine's
 		}
+		l.missed = false
 		err := l.walk(ctx, false, l.below, func(f *file) error { return l.file(f, fn, skip) })
 		if err != nil {
 			return err
@@ -76,6 +81,12 @@ func (l *listing) each(ctx context.Context, fn func(*match) error, skip func(*ma
 			l.at.Round = maxListings
 		}
 		l.at.Fresh = false
+	}
+	if l.missed {
+		return &dsr.Error{
+			Code: dsr.CodeUnavailable, Msg: "log files moved or changed whenever they were to be read",
+			Hint: "Something rotates or rewrites them all the time; Lethe tries again.",
+		}
 	}
 	return nil
 }
@@ -111,6 +122,7 @@ func (l *listing) file(f *file, fn, skip func(*match) error) error {
 		worked, l.at.Fresh = true, true
 		err := fn(m)
 		if errors.Is(err, errMoved) {
+			l.missed = true
 			continue
 		} else if err != nil {
 			return err

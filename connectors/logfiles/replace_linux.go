@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +28,11 @@ import (
 // What is under such a name and is neither of the two inodes is somebody else's: a rotation came between the check and
 // the exchange. It is put back where the new file is then.
 const temporaryPrefix = ".lethe-"
+
+var temporary = regexp.MustCompile(`^\.lethe-(?:new|[0-9a-f]+-[0-9a-f]+)-[0-9a-f]{12}$`)
+
+// isTemporary tells Lethe's own files from others that begin alike.
+func isTemporary(base string) bool { return temporary.MatchString(base) }
 
 func temporaryName(to, from inode) string {
 	return fmt.Sprintf("%s%x-%x-%s", temporaryPrefix, to.Ino, from.Ino, random())
@@ -127,29 +134,54 @@ func (r *draft) attributes(original *os.File) error {
 	return unix.UtimesNanoAt(int(r.at.Fd()), r.temp, []unix.Timespec{r.old.atime, r.old.mtime}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// copyAttributes copies POSIX access lists and the user's attributes. What the kernel keeps for security modules follows
-// from the folder where it cannot be copied.
+// copyAttributes copies POSIX access lists and the user's attributes, and takes those away that the new file has from its
+// folder alone: a default access list would let people read it who could not read the old one. What the kernel keeps for
+// security modules follows from the folder where it cannot be copied.
 func copyAttributes(from, to int) error {
-	n, err := unix.Flistxattr(from, nil)
-	if err != nil || n == 0 {
-		return nil // the file system has none
-	}
-	list := make([]byte, n+256)
-	if n, err = unix.Flistxattr(from, list); err != nil {
+	names, err := attributes(from)
+	if err != nil {
 		return err
 	}
-	for name := range strings.SplitSeq(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
+	for _, name := range names {
 		value := make([]byte, 64<<10) // the largest that Linux has
 		n, err := unix.Fgetxattr(from, name, value)
 		if err != nil {
 			continue
 		}
-		err = unix.Fsetxattr(to, name, value[:n], 0)
-		if err != nil && (strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "system.posix_acl")) {
+		if err := unix.Fsetxattr(to, name, value[:n], 0); err != nil && isContent(name) {
 			return err
 		}
 	}
+	given, err := attributes(to)
+	if err != nil {
+		return err
+	}
+	for _, name := range given {
+		if isContent(name) && !slices.Contains(names, name) {
+			if err := unix.Fremovexattr(to, name); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// isContent reports whether an extended attribute must be the same on the new file.
+func isContent(name string) bool {
+	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "system.posix_acl")
+}
+
+// attributes lists a file's extended attributes; there are none where the file system keeps none.
+func attributes(fd int) ([]string, error) {
+	n, err := unix.Flistxattr(fd, nil)
+	if err != nil || n == 0 {
+		return nil, nil
+	}
+	list := make([]byte, n+256)
+	if n, err = unix.Flistxattr(fd, list); err != nil {
+		return nil, err
+	}
+	return strings.FieldsFunc(string(list[:n]), func(r rune) bool { return r == 0 }), nil
 }
 
 // remove makes the draft one that removes the original.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 )
@@ -177,14 +178,90 @@ func TestClean(t *testing.T) {
 	d, err := (&Folder{root: root}).disk()
 	require.NoError(t, err)
 	defer d.close()
-	place(t, root, temporaryPrefix+"new-0011", "half")
+	place(t, root, temporaryPrefix+"new-"+random(), "half")
 	f := place(t, root, "x", "the old one, exchanged already")
 	require.NoError(t, os.Rename(filepath.Join(root, "x"), filepath.Join(root, temporaryName(inode{Ino: 1}, f.inode))))
 	f = place(t, root, "x", "the new one, not exchanged yet")
 	require.NoError(t, os.Rename(filepath.Join(root, "x"), filepath.Join(root, temporaryName(f.inode, inode{Ino: 1}))))
 	place(t, root, "app.log", "log")
+	place(t, root, ".lethe-notes", "somebody else's")
 	require.NoError(t, d.clean(context.Background()))
-	require.Equal(t, map[string]string{"app.log": "log"}, folderOf(t, root))
+	require.Equal(t, map[string]string{"app.log": "log", ".lethe-notes": "somebody else's"}, folderOf(t, root))
+}
+
+// A file's name stands in an error only where it can do no harm there.
+func TestNamesInErrors(t *testing.T) {
+	t.Parallel()
+	e, err := newEntity(&connectors.System{}, &connectors.Entity{Name: "logs", Settings: map[string]any{"files": "*", "format": "jsonl"}}, connectors.Options{})
+	require.NoError(t, err)
+	for name, want := range map[string]string{
+		"app.log.1": "app.log.1", "app-20260131.log": "app-20260131.log", "a\nb": "* with inode 7", "a\x1b[31m": "* with inode 7",
+		"a\xff": "* with inode 7", "anna@example.com": "* with inode 7", "4670123456789": "* with inode 7",
+	} {
+		require.Equal(t, want, e.where(name, "7", nil))
+	}
+}
+
+// A file that moves whenever it is to be read was not read: that is no success.
+func TestFilesThatAlwaysMove(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for _, always := range []bool{false, true} {
+		s := &connectors.System{
+			Name: "web", Connector: "logfiles", Settings: map[string]any{"root": root},
+			Entities: []connectors.Entity{{Name: "logs", Settings: map[string]any{"files": "*.log", "format": "jsonl"}}},
+		}
+		f, err := newFolder(s, connectors.Options{})
+		require.NoError(t, err)
+		d, err := f.disk()
+		require.NoError(t, err)
+		defer d.close()
+		place(t, root, "a.log", "{}\n")
+		l := &listing{disk: d, entities: f.entities, at: &progress{}}
+		tries := 0
+		err = l.each(context.Background(), func(*match) error {
+			if tries++; always || tries < 3 {
+				return errMoved
+			}
+			return nil
+		}, nil)
+		require.Equal(t, always, err != nil)
+		require.Equal(t, always, connectors.Transient(err))
+		require.Equal(t, map[bool]int{false: 3, true: maxListings}[always], tries)
+	}
+}
+
+// A new file in a folder with a default access list gets that list; the old file's readers are to be the new one's.
+func TestAccessLists(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	place(t, root, "a", "before the list")
+	// version 2: the owner rwx, user 4711 rwx, the group r-x, the mask rwx, others none (linux/posix_acl_xattr.h)
+	list := []byte{2, 0, 0, 0}
+	for _, e := range [][4]byte{{1, 7, 0xff, 0xff}, {2, 7, 0x67, 0x12}, {4, 5, 0xff, 0xff}, {0x10, 7, 0xff, 0xff}, {0x20, 0, 0xff, 0xff}} {
+		high := byte(0xff)
+		if e[0] == 2 {
+			high = 0
+		}
+		list = append(list, e[0], 0, e[1], 0, e[2], e[3], high, high)
+	}
+	if err := unix.Setxattr(root, "system.posix_acl_default", list, 0); err != nil {
+		require.ErrorIs(t, err, unix.EOPNOTSUPP)
+		return // the file system has no access lists, and nothing to take away
+	}
+	old, err := os.Open(filepath.Join(root, "a"))
+	require.NoError(t, err)
+	defer old.Close()
+	made, err := os.OpenFile(filepath.Join(root, "b"), os.O_CREATE|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	defer made.Close()
+	names, err := attributes(int(made.Fd()))
+	require.NoError(t, err)
+	require.Contains(t, names, "system.posix_acl_access")
+	require.NoError(t, copyAttributes(int(old.Fd()), int(made.Fd())))
+	names, err = attributes(int(made.Fd()))
+	require.NoError(t, err)
+	require.NotContains(t, names, "system.posix_acl_access")
 }
 
 var _ connectors.Granter = (*Folder)(nil)

@@ -3,6 +3,8 @@ package logfiles
 import (
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/records"
@@ -55,10 +57,15 @@ func (f *Folder) part(e *entity, values []string, batch connectors.Batch) connec
 // is given only where the pattern has no placeholder, no identifier of the batch stands in it, and it has no @, no %
 // and no number longer than a date. Any other file is named by its inode, by which find(1) finds it.
 func (e *entity) where(name string, inode string, batch connectors.Batch) string {
-	if len(e.files.Identifiers()) == 0 && !records.MayName(name) && !names(name, batch) {
+	if len(e.files.Identifiers()) == 0 && !records.MayName(name) && isShown(name) && !names(name, batch) {
 		return name
 	}
 	return e.files.String() + " with inode " + inode
+}
+
+// isShown reports whether a log shows a name as it is: a line feed in it would begin another line there.
+func isShown(name string) bool {
+	return utf8.ValidString(name) && strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
 func names(name string, batch connectors.Batch) bool {
