@@ -75,8 +75,8 @@ func expectHeld(sys *connectors.System, d Dataset, b connectors.Batch, held conn
 // frozen are the rows that are held, by entity and key.
 func frozen(sys *connectors.System, d Dataset, subjects connectors.Batch, entities []connectors.Frozen) map[string]bool {
 	out := map[string]bool{}
-	if len(subjects) > 0 {
-		for _, f := range newOracle(sys, d, subjects, true, nil).rows {
+	for _, s := range subjects {
+		for _, f := range newOracle(sys, d, connectors.Batch{s}, true, nil).rows {
 			if f.reached && !f.access {
 				out[f.e.Name+"\x00"+f.key] = true
 			}
@@ -270,8 +270,11 @@ func (o *oracle) parentsBy(f *fate, ties []connectors.Owner) []*fate {
 	return out
 }
 
-// refers is the definition of a reference.
+// refers is the definition of a reference: none leads to another tenant.
 func (o *oracle) refers(f *fate, tie connectors.Owner, p *fate) bool {
+	if f.e.Tenant != "" && p.e.Tenant != "" && f.row[f.e.Tenant] != p.row[p.e.Tenant] {
+		return false
+	}
 	if p.e.Name != tie.Entity || tie.When != nil && f.row[tie.When.Column] != tie.When.Value {
 		return false
 	}

@@ -227,7 +227,14 @@ func (c *closure) parents(i *item, tie connectors.Owner) []*item {
 	if !ok {
 		return nil
 	}
-	return c.find(tie.Entity, c.references(tie), v)
+	return slices.DeleteFunc(slices.Clone(c.find(tie.Entity, c.references(tie), v)), func(p *item) bool {
+		return apart(i.e, i.row, p.e, p.row)
+	})
+}
+
+// apart reports whether two rows are different tenants': then neither refers to the other, whatever their columns hold.
+func apart(a *connectors.Entity, r Row, b *connectors.Entity, other Row) bool {
+	return a.Tenant != "" && b.Tenant != "" && text(r[a.Tenant]) != text(other[b.Tenant])
 }
 
 func (c *closure) references(tie connectors.Owner) []string {
@@ -291,7 +298,7 @@ func (c *closure) memberships(target *item) []*item {
 				continue
 			}
 			for _, m := range c.find(e.Name, tie.Columns, v) {
-				if tie.When == nil || text(m.row[tie.When.Column]) == tie.When.Value {
+				if (tie.When == nil || text(m.row[tie.When.Column]) == tie.When.Value) && !apart(m.e, m.row, target.e, target.row) {
 					out = append(out, m)
 				}
 			}

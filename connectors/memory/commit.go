@@ -89,7 +89,7 @@ func (db *DB) owned(e *connectors.Entity, t *Table, r Row, doomed map[string]boo
 		if ok && slices.ContainsFunc(pt.Rows, func(parent Row) bool {
 			have, ok := values(parent, references)
 			self := pt == t && pt.key(parent) == t.key(r)
-			return ok && have == want && !self && !doomed[p.Name+string(pt.key(parent))] && !db.anchored(p, pt, parent, nil)
+			return ok && have == want && !self && !apart(e, r, p, parent) && !doomed[p.Name+string(pt.key(parent))] && !db.anchored(p, pt, parent, nil)
 		}) {
 			return true
 		}
@@ -111,7 +111,7 @@ func (db *DB) member(e *connectors.Entity, t *Table, r Row, doomed, held map[str
 			if tie.Entity == e.Name && ok && slices.ContainsFunc(mt.Rows, func(row Row) bool {
 				want, ok := values(row, tie.Columns)
 				k := m.Name + string(mt.key(row))
-				return ok && want == have && !doomed[k] && (held[k] || db.owned(m, mt, row, doomed))
+				return ok && want == have && !doomed[k] && !apart(m, row, e, r) && (held[k] || db.owned(m, mt, row, doomed))
 			}) {
 				return true
 			}

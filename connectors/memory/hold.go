@@ -94,7 +94,7 @@ func (db *DB) stays(todo task, held map[string]bool) bool {
 			want, ok := values(target.Rows[at], references)
 			if ok && slices.ContainsFunc(t.Rows, func(r Row) bool {
 				have, ok := values(r, tie.Columns)
-				return ok && have == want && held[e.Name+string(t.key(r))] && (tie.When == nil || text(r[tie.When.Column]) == tie.When.Value)
+				return ok && have == want && !apart(e, r, db.sys.Entity(todo.Entity), target.Rows[at]) && held[e.Name+string(t.key(r))] && (tie.When == nil || text(r[tie.When.Column]) == tie.When.Value)
 			}) {
 				return true
 			}
