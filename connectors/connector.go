@@ -197,7 +197,8 @@ type Journal interface {
 	// a crash the outcome can be resolved as the intent minus what is still present.
 	Save(ctx context.Context, checkpoint []byte, done []Tally) error
 	// Spool appends keys of an entity's rows that other entities refer to, before the first delete. Spooling a key
-	// twice is harmless.
+	// twice is harmless. They stay for later Runs of the same subject: a row that was anchored has lost what its person
+	// was known by, and only its key leads Erase to what a hold kept of them.
 	Spool(ctx context.Context, subject, entity string, keys []Key) error
 	// Step is a named point of execution, a no-op but in tests, which count and interrupt it.
 	Step(name string)

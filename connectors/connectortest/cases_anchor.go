@@ -2,6 +2,7 @@ package connectortest
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -74,5 +75,43 @@ func testAnchoredInTurn(t *testing.T, b Backend) {
 		require.Empty(t, w.dump(t)["pacts"], "all their owners are erased: %v", order)
 		require.Len(t, w.dump(t)["contracts"], 2)
 		w.data = d
+	}
+}
+
+// testAnchoredHeld: what a hold kept of a person who was anchored goes when it is lifted, though the address by which they
+// were found stands nowhere any more: the keys that were spooled lead to it.
+func testAnchoredHeld(t *testing.T, b Backend) {
+	sys, d := contracts()
+	people := sys.Entity("customers")
+	people.Teaches = false
+	people.Fields = slices.DeleteFunc(slices.Clone(people.Fields), func(f connectors.Field) bool { return f.Identifier == "user_id" })
+	w := setup(t, b, sys, d)
+	for name, held := range map[string]connectors.Holds{
+		"a row that goes":  {Entities: []connectors.Frozen{{Entity: "pacts", When: []dsr.Condition{{Field: "id", Values: []string{"1", "3"}}}}}},
+		"a row that stays": {Entities: []connectors.Frozen{{Entity: "contracts"}}},
+		"somebody else":    {Subjects: connectors.Batch{subject("h", bert)}},
+	} {
+		for _, chunk := range []int{0, 1} {
+			w.Load(t, d)
+			w.chunk = chunk
+			c := w.open(t)
+			batch := connectors.Batch{subject("a", anna), subject("c", cleo)}
+			j := NewJournal()
+			require.NoError(t, eraser(t, c).Erase(context.Background(), connectors.Job{Batch: batch, Held: held, Journal: j}), name)
+			w.stateHeld(t, batch, held)
+			left, err := c.Verify(context.Background(), connectors.Search{Batch: batch, Held: held, Keys: j})
+			require.NoError(t, err)
+			// what a living owner shares with her loses nothing when she goes, so nothing of it waits
+			require.Equal(t, len(held.Entities) > 0, len(left) > 0, "%s: the keys lead to what waits", name)
+			for _, r := range left {
+				require.NotNil(t, r.Waits, "%s: %v", name, r)
+			}
+			require.Equal(t, "Former customer", w.dump(t)["customers"]["1001"]["name"], name)
+			next := j.Next()
+			require.NoError(t, eraser(t, c).Erase(context.Background(), connectors.Job{Batch: batch, Journal: next}), name)
+			w.state(t, batch)
+			noResidue(t, c, batch, next)
+			require.NoError(t, c.Close())
+		}
 	}
 }

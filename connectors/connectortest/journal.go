@@ -3,6 +3,7 @@ package connectortest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 
@@ -36,6 +37,13 @@ type spooled struct {
 
 // NewJournal returns the empty journal of a new Run.
 func NewJournal() *Journal { return &Journal{seen: map[string]bool{}} }
+
+// Next returns the journal of the next Run of the same subjects: what was spooled is there, and nothing else.
+func (j *Journal) Next() *Journal {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return &Journal{spool: slices.Clone(j.spool), seen: maps.Clone(j.seen)}
+}
 
 // AtStep calls fn at every step with its number from 1 on and its name; nil calls nothing. fn may cancel the verb's
 // context, or change the store as somebody else would.

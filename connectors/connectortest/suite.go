@@ -133,6 +133,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"MaskedRows", removal, testMaskedRows},
 		{"AnchoredTogether", ties, testAnchoredTogether},
 		{"AnchoredInTurn", ties, testAnchoredInTurn},
+		{"AnchoredHeld", ties, testAnchoredHeld},
 		{"Held", removal, testHeld},
 		{"HeldEntity", removal, testHeldEntity},
 		{"HeldKeeps", ties, testHeldKeeps},

@@ -110,7 +110,7 @@ func (c *closure) match() {
 				}
 			}
 		}
-		i.seed = len(i.matched) > 0 && (i.e.Subject || len(i.e.OwnedBy)+len(c.memberTies(i.e)) == 0)
+		i.seed = i.seed || len(i.matched) > 0 && (i.e.Subject || len(i.e.OwnedBy)+len(c.memberTies(i.e)) == 0)
 	}
 }
 

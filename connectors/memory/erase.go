@@ -215,7 +215,11 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 		if err != nil {
 			return nil, err
 		}
-		c, err := db.decided(batch, held, cp)
+		anchors, err := db.anchors(ctx, j.Journal)
+		if err != nil {
+			return nil, err
+		}
+		c, err := db.decided(batch, held, cp, anchors)
 		if err != nil {
 			return nil, err
 		}
@@ -241,8 +245,40 @@ func (db *DB) plan(ctx context.Context, j connectors.Job, cp *checkpoint) ([]tas
 	return out, nil
 }
 
+// anchors are the rows that this Run or an earlier one of the same subjects may have anchored, by entity and key, and whose
+// they are. Nothing else leads to them: they have lost what their person was known by.
+func (db *DB) anchors(ctx context.Context, keys connectors.Keys) (map[string]string, error) {
+	out := map[string]string{}
+	for _, e := range db.sys.Entities {
+		if len(e.Anchor) == 0 {
+			continue
+		}
+		err := keys.Each(ctx, e.Name, func(subject string, page []connectors.Key) error {
+			for _, k := range page {
+				out[e.Name+string(k)] = subject
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// findAnchors begins with the noted rows that are anchored, beside those that hold an identifier.
+func (c *closure) findAnchors(batch connectors.Batch, anchors map[string]string) {
+	for _, i := range c.items {
+		for _, s := range batch {
+			if ref, ok := anchors[i.e.Name+string(i.key)]; ok && ref == s.Ref && c.db.anchored(i.e, i.t, i.row, nil) {
+				i.touched, i.seed, i.subjects[ref] = true, true, true
+			}
+		}
+	}
+}
+
 // decided is the closure of those of one tenant who have not failed; nil when nobody is left.
-func (db *DB) decided(batch connectors.Batch, held map[string]bool, cp *checkpoint) (*closure, error) {
+func (db *DB) decided(batch connectors.Batch, held map[string]bool, cp *checkpoint, anchors map[string]string) (*closure, error) {
 	for {
 		batch = slices.DeleteFunc(slices.Clone(batch), func(s connectors.Subject) bool { return cp.failed(s.Ref) })
 		if len(batch) == 0 {
@@ -253,10 +289,12 @@ func (db *DB) decided(batch connectors.Batch, held map[string]bool, cp *checkpoi
 			return nil, err
 		}
 		for _, i := range c.items {
-			if ref := cp.Shared[i.e.Name+string(i.key)]; slices.ContainsFunc(batch, func(s connectors.Subject) bool { return s.Ref == ref }) {
+			ref := cp.Shared[i.e.Name+string(i.key)]
+			if slices.ContainsFunc(batch, func(s connectors.Subject) bool { return s.Ref == ref }) {
 				i.touched, i.subjects[ref] = true, true
 			}
 		}
+		c.findAnchors(batch, anchors)
 		c.spread(batch)
 		err = c.decide()
 		if err == nil {

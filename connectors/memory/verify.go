@@ -21,6 +21,10 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 	}
 	db.store.mu.Lock()
 	defer db.store.mu.Unlock()
+	anchors, err := db.anchors(ctx, q.Keys)
+	if err != nil {
+		return nil, err
+	}
 	var out []dsr.Residue
 	for _, s := range q.Batch {
 		if err := ctx.Err(); err != nil {
@@ -37,7 +41,7 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 			return nil, err
 		}
 		matcher := mask.NewMatcher(s.Identifiers, db.sys.Identifiers)
-		now, err := db.wanted(s, q.Batch, held)
+		now, err := db.wanted(s, q.Batch, held, anchors)
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +56,7 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 			}
 		}
 		if len(held) > 0 {
-			free, err := db.wanted(s, q.Batch, nil)
+			free, err := db.wanted(s, q.Batch, nil, anchors)
 			if err != nil {
 				return nil, err
 			}
@@ -84,12 +88,14 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 
 // wanted is what Erase would do for one subject of a batch, all of whom it erases. Where it cannot, what is there is found
 // all the same.
-func (db *DB) wanted(s connectors.Subject, batch connectors.Batch, held map[string]bool) (*closure, error) {
+func (db *DB) wanted(s connectors.Subject, batch connectors.Batch, held map[string]bool, anchors map[string]string) (*closure, error) {
 	batch = slices.DeleteFunc(slices.Clone(batch), func(other connectors.Subject) bool { return other.Tenant != s.Tenant })
-	all, err := db.close(batch, nil, held, false)
+	all, err := db.load(nil, held, s.Tenant)
 	if err != nil {
 		return nil, err
 	}
+	all.findAnchors(batch, anchors)
+	all.spread(batch)
 	c, err := db.load(nil, held, s.Tenant)
 	if err != nil {
 		return nil, err
@@ -97,6 +103,7 @@ func (db *DB) wanted(s connectors.Subject, batch connectors.Batch, held map[stri
 	for n, i := range c.items {
 		i.gone = all.items[n].doomed // both are in the same order
 	}
+	c.findAnchors(connectors.Batch{s}, anchors)
 	c.spread(connectors.Batch{s})
 	var dangling *connectors.SubjectError
 	if err := c.decide(); err != nil && !errors.As(err, &dangling) {

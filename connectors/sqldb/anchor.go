@@ -1,6 +1,9 @@
 package sqldb
 
 import (
+	"context"
+	"slices"
+
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/mask"
 )
@@ -50,6 +53,54 @@ func (n *node) anchored() bool {
 		}
 	}
 	return certain
+}
+
+// loadAnchors reads from the journal which rows earlier Runs of the same subjects may have anchored. An anchor has lost what
+// its person was known by, so nothing else leads to what a hold kept of them until now.
+func (e *erasure) loadAnchors(ctx context.Context) error {
+	e.anchors = map[*entity]map[string][]key{}
+	for _, en := range e.m.entities {
+		if len(en.Anchor) == 0 {
+			continue
+		}
+		bySubject := map[string][]key{}
+		err := e.job.Journal.Each(ctx, en.Name, func(subject string, keys []connectors.Key) error {
+			for _, k := range keys {
+				if parsed, ok := parseKey(k); ok && len(parsed) == len(en.key) {
+					bySubject[subject] = append(bySubject[subject], parsed)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(bySubject) > 0 {
+			e.anchors[en] = bySubject
+		}
+	}
+	return nil
+}
+
+// findAnchors reads those of the noted rows that are anchored, as roots. Any other row under such a key is a person's whose
+// identifiers find it, or somebody new.
+func (c *closure) findAnchors(root func(n *node)) []*call {
+	var calls []*call
+	for _, e := range c.m.entities {
+		for i, s := range c.batch {
+			for chunk := range slices.Chunk(c.anchors[e][s.Ref], c.m.d.dialect.keysPerStatement) {
+				calls = append(calls, c.fetch(e, e.key, chunk, nil, func(values [][]byte) error {
+					n, _ := c.node(e, i, values)
+					if n.anchored() {
+						n.seed, n.touched, n.accessed, n.root = true, true, false, min(n.root, i)
+						root(n)
+					}
+					return nil
+				}))
+			}
+		}
+	}
+	return calls
 }
 
 // anchorColumns are the columns that anchored looks at.

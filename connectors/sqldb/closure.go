@@ -29,6 +29,8 @@ type closure struct {
 	// whose turn each is (see turns), by set of columns and id. Subjects before base are done.
 	gone map[refset]map[string]int
 	base int
+	// anchors are keys of rows that an earlier Run may have anchored, by entity and subject.
+	anchors map[*entity]map[string][]key
 	// held are rows that must not change: their ids by entity.
 	held map[*entity]map[string]bool
 	// marks are asked of rows as they are read.
@@ -248,6 +250,12 @@ func (c *closure) roots(ctx context.Context) ([]*node, error) {
 			}
 		}
 	}
+	calls = append(calls, c.findAnchors(func(n *node) {
+		if !seen[n] {
+			seen[n] = true
+			touched = append(touched, n)
+		}
+	})...)
 	if err := c.s.run(ctx, calls...); err != nil {
 		return nil, err
 	}

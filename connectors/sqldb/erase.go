@@ -101,6 +101,7 @@ type erasure struct {
 	moved   bool               // something was done in this call: a slice that is over before it began does one chunk
 	gone    map[string]map[refset]map[string]int
 	matcher map[string]*mask.Matcher // by tenant: all its subjects
+	anchors map[*entity]map[string][]key
 }
 
 // Erase carries out the approved Plan for the batch. See [connectors.Eraser].
@@ -137,6 +138,9 @@ func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
 	}
 	if e.cp.Done {
 		return e.failures()
+	}
+	if err := e.loadAnchors(ctx); err != nil {
+		return err
 	}
 	if err := e.subjects(ctx); err != nil {
 		return e.stop(ctx, err)
@@ -354,7 +358,7 @@ func (e *erasure) newClosure(ctx context.Context, s session, start, end int, loc
 	tenant := batch[0].Tenant
 	c := &closure{
 		m: e.m, s: s, lock: lock, merged: true, tenant: tenant, batch: batch,
-		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms), limit: int64(e.d.txRows),
+		terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms), limit: int64(e.d.txRows), anchors: e.anchors,
 	}
 	var err error
 	if c.held, err = e.m.heldRows(ctx, s, e.job.Held, tenant, nil); err != nil {

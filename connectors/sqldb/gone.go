@@ -38,7 +38,7 @@ func (e *erasure) findGone(ctx context.Context, s session) error {
 		}
 		c := &closure{
 			m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held, marks: e.marks,
-			terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms),
+			terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms), anchors: e.anchors,
 		}
 		if err := c.run(ctx); err != nil {
 			return err

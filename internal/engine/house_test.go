@@ -133,6 +133,8 @@ type hooks struct {
 	located func(system string, l *connectors.Located)
 	// verified may change what a system says that it still holds.
 	verified func(system string, b connectors.Batch, left []dsr.Residue) []dsr.Residue
+	// due comes before what is due is counted.
+	due func(ctx context.Context, q connectors.DueQuery) error
 	// sweep comes before a slice of a Sweep.
 	sweep func(ctx context.Context, j *connectors.SweepJob) error
 }
@@ -183,6 +185,14 @@ func (c *hooked) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue
 }
 
 func (c *hooked) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.Due, error) {
+	c.h.mu.Lock()
+	fn := c.h.due
+	c.h.mu.Unlock()
+	if fn != nil {
+		if err := fn(ctx, q); err != nil {
+			return nil, err
+		}
+	}
 	return c.Connector.(connectors.Sweeper).Due(ctx, q)
 }
 

@@ -19,6 +19,7 @@ const (
 	reasonRuleChanged = "rule-changed"
 	reasonSuperseded  = "superseded"
 	reasonPaused      = "paused"
+	reasonClock       = "clock-set-back"
 	reasonHalted      = "stopped"
 )
 
@@ -62,7 +63,7 @@ func (e *Engine) SweepSlice(ctx context.Context, w SweepSlice) error {
 }
 
 // takeSweep takes the lease and looks at everything that may keep the Sweep from going on: pauses, stops, a changed
-// rule, the nightly window. It returns nil when there is nothing to work now.
+// rule, a clock that was ahead, the nightly window. It returns nil when there is nothing to work now.
 func (e *Engine) takeSweep(ctx context.Context, w SweepSlice) (*sweeping, error) {
 	cur, err := e.current(ctx)
 	if err != nil {
@@ -97,6 +98,10 @@ func (e *Engine) takeSweep(ctx context.Context, w SweepSlice) (*sweeping, error)
 		}
 		if err != nil {
 			return err
+		}
+		if cur.cut(r, c.now, 0).Before.Before(s.Before) {
+			return c.endSweep(s, retention.SweepEnded, reasonClock,
+				"the clock has been set back since the sweep began; what is due by it as it is now goes with the next one")
 		}
 		if open, next := e.c.Policy.Retention.Window.open(c.now, cur.Controller.Zone); !open && !s.Now {
 			return c.waitUntil(s, next)

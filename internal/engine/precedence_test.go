@@ -1,0 +1,174 @@
+package engine_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/internal/dbtest"
+	"github.com/lethe-gdpr/lethe/internal/engine"
+	"github.com/lethe-gdpr/lethe/retention"
+)
+
+// Two controllers have customers with the same addresses and notes with the same texts. Invoices must be kept for a year,
+// whoever asks, and go after two.
+const twinMap = `
+version: 1
+controller: {name: Example AB, country: SE, time_zone: Europe/Stockholm}
+tenants: {identifier: account}
+identifiers:
+  account: {kind: opaque}
+  email: {kind: email}
+deletion_classes:
+  gone: {period: P30D, from: collection}
+  books: {period: P2Y, minimum: P1Y, from: collection}
+systems:
+  shop:
+    connector: sqlite
+    dsn: ${SHOP}
+    entities:
+      customers:
+        subject: true
+        tenant: account
+        fields: {email: {identifier: email}}
+        not_personal: [id, left_on]
+        erase: delete
+        anchor: {email: random}
+        retention: [{class: gone, start: left_on, if_null: keep, action: delete, review: never}]
+      notes:
+        tenant: account
+        owned_by: {customer_id: customers}
+        not_personal: [body]
+        erase: delete
+      invoices:
+        tenant: account
+        owned_by: {customer_id: customers}
+        not_personal: [sent_on]
+        keep: {article: "17(3)(b)", statute: "Sample Act 7:2", class: books}
+        retention: [{class: books, start: sent_on, action: delete, review: never}]
+`
+
+const twinSchema = `
+CREATE TABLE customers (id INTEGER PRIMARY KEY, account TEXT, email TEXT, left_on DATE NULL);
+CREATE INDEX customers_email ON customers (email);
+CREATE INDEX customers_left ON customers (left_on);
+CREATE TABLE notes (id INTEGER PRIMARY KEY, account TEXT, customer_id INTEGER NOT NULL REFERENCES customers (id), body TEXT);
+CREATE INDEX notes_customer ON notes (customer_id);
+CREATE TABLE invoices (id INTEGER PRIMARY KEY, account TEXT, customer_id INTEGER NOT NULL REFERENCES customers (id), sent_on DATE NOT NULL);
+CREATE INDEX invoices_customer ON invoices (customer_id);
+CREATE INDEX invoices_sent ON invoices (sent_on);
+INSERT INTO customers VALUES (1, 'a', 'ada@example.com', '2025-01-01'), (2, 'b', 'ada@example.com', '2025-01-01'),
+ (3, 'a', 'bob@example.com', NULL), (4, 'b', 'bob@example.com', NULL), (5, 'a', 'cy@example.com', '2025-01-01'), (6, 'b', 'cy@example.com', '2026-02-20');
+INSERT INTO notes VALUES (1, 'a', 1, 'x'), (2, 'b', 2, 'x'), (3, 'a', 3, 'x'), (4, 'b', 4, 'x'), (5, 'a', 5, 'x'), (6, 'b', 6, 'x');
+INSERT INTO invoices VALUES (1, 'a', 1, '2023-01-01'), (3, 'a', 3, '2026-01-01'), (4, 'b', 4, '2023-01-01');
+`
+
+// TestTheOrderOfPrecedence: legal hold > statutory minimum > erasure > regular deletion, for each tenant by itself.
+func TestTheOrderOfPrecedence(t *testing.T) {
+	t.Parallel()
+	x := sqliteTarget(t, twinSchema)
+	h := open(t, dbtest.SQLite(t), map[string]string{"SHOP": x.url}, auto)
+	h.activate(twinMap)
+	erase := func(tenant, mail string) string {
+		r, err := h.File(t.Context(), filer, engine.NewRequest{
+			Kind: dsr.Erasure, Tenant: tenant, Identifiers: email(mail), Verified: true, Method: "session",
+		})
+		require.NoError(t, err)
+		h.drain()
+		return r.ID
+	}
+	sweep := func(rule string) *retention.Sweep {
+		s := h.sweepNow(rule)
+		h.drain()
+		return h.swept(s.ID, retention.SweepDone)
+	}
+	there := func(table string, ids ...int64) {
+		t.Helper()
+		var got []int64
+		rows, err := x.db.Query("SELECT id FROM " + table + " ORDER BY id")
+		require.NoError(t, err)
+		defer rows.Close()
+		for rows.Next() {
+			var id int64
+			require.NoError(t, rows.Scan(&id))
+			got = append(got, id)
+		}
+		require.NoError(t, rows.Err())
+		require.Equal(t, ids, got, table)
+	}
+	held, err := h.PlaceHold(t.Context(), officer, engine.NewHold{
+		Tenant: "a", Identifiers: email("ada@example.com"), Reference: "T-1", Review: h.time.Now().AddDate(0, 6, 0),
+	})
+	require.NoError(t, err)
+
+	// A hold wins over an erasure, but only of its own tenant's.
+	mine, other := erase("a", "ada@example.com"), erase("b", "ada@example.com")
+	require.Equal(t, "held", h.wants(mine, dsr.Deferred).Reason)
+	h.wants(other, dsr.Completed)
+	there("customers", 1, 3, 4, 5, 6)
+	there("notes", 1, 3, 4, 5, 6)
+
+	// A statutory minimum wins over an erasure, and an erasure over a regular deletion that is not due yet.
+	kept := erase("a", "bob@example.com")
+	h.wants(kept, dsr.CompletedWithExceptions)
+	there("notes", 1, 4, 5, 6)
+	require.EqualValues(t, 1, x.count("SELECT count(*) FROM customers WHERE id = 3 AND email LIKE '%.invalid'"))
+
+	// A hold wins over a regular deletion, of a row whose statutory minimum has ended too.
+	s := sweep("shop.invoices.books")
+	require.EqualValues(t, 1, s.Held)
+	require.EqualValues(t, 1, s.Count(dsr.Delete))
+	there("invoices", 1, 3)
+	s = sweep("shop.customers.gone")
+	require.EqualValues(t, 1, s.Held)
+	require.EqualValues(t, 1, s.Count(dsr.Held))
+	there("customers", 1, 3, 4, 6)
+	there("notes", 1, 4, 6)
+
+	// With the hold everything that waited for it goes by itself: the erasure is older than the minimum's end.
+	h.lift(held)
+	h.drain()
+	h.wants(mine, dsr.CompletedWithExceptions)
+	there("notes", 4, 6)
+	there("invoices", 1, 3)
+	require.EqualValues(t, 1, x.count("SELECT count(*) FROM customers WHERE id = 1 AND email LIKE '%.invalid'"))
+
+	// A statutory minimum wins over a regular deletion: the parent of a row that must stay is blocked until it ends.
+	x.exec("UPDATE customers SET left_on = '2025-01-01' WHERE id = 3")
+	s = sweep("shop.customers.gone")
+	require.EqualValues(t, 2, s.Blocked)
+	require.Equal(t, []string{"invoices"}, s.BlockedBy)
+	there("customers", 1, 3, 4, 6)
+	sweep("shop.invoices.books")
+	there("invoices", 3)
+	h.time.forward(2 * 365 * 24 * time.Hour)
+	sweep("shop.invoices.books")
+	require.Zero(t, x.count("SELECT count(*) FROM invoices"))
+	sweep("shop.customers.gone")
+	there("customers", 4)
+	there("notes", 4)
+}
+
+// A hold on an entity is on every tenant's rows that meet its conditions, and on no others.
+func TestAHoldOnOneTenantsRows(t *testing.T) {
+	t.Parallel()
+	x := sqliteTarget(t, twinSchema)
+	h := open(t, dbtest.SQLite(t), map[string]string{"SHOP": x.url}, auto)
+	h.activate(twinMap)
+	x.exec("DELETE FROM invoices")
+	x.exec("UPDATE customers SET left_on = '2025-01-01'")
+	_, err := h.PlaceHold(t.Context(), officer, engine.NewHold{
+		System: "shop", Entity: "notes", When: []dsr.Condition{{Field: "account", Values: []string{"a"}}}, Reference: "T-1",
+		Review: h.time.Now().AddDate(0, 6, 0),
+	})
+	require.NoError(t, err)
+	s := h.sweepNow("shop.customers.gone")
+	h.drain()
+	got := h.swept(s.ID, retention.SweepDone)
+	require.EqualValues(t, 3, got.Blocked)
+	require.Equal(t, []string{"notes"}, got.BlockedBy)
+	require.EqualValues(t, 3, x.count("SELECT count(*) FROM customers WHERE account = 'a'"))
+	require.Zero(t, x.count("SELECT count(*) FROM customers WHERE account = 'b'"))
+}
