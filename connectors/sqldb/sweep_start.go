@@ -122,7 +122,6 @@ func ownedPaths(child, parent *entity) [][]*tie {
 // earlier appends that a column lies before the cut-off.
 func (u *starts) earlier(s *statement, alias string, c *column) {
 	local := u.before.In(u.zone)
-	day := local.Format(time.DateOnly)
 	name := alias + c.quoted
 	less := func(v string) *statement { return s.add(name, " < ").value(c, cell{v, true}) }
 	unix := strconv.FormatInt(u.before.Unix(), 10)
@@ -130,14 +129,15 @@ func (u *starts) earlier(s *statement, alias string, c *column) {
 	case c.class == connectors.ClassInteger: // zero is how many programs write that there is no time yet
 		less(unix).add(" AND ", name, " > 0")
 	case c.sqlite && c.class != connectors.ClassText: // SQLite keeps text or numbers in a column of any type
-		less(day).add(" AND CASE typeof(", name, ") WHEN 'text' THEN ")
-		u.iso(s, name, func(v string) { s.add(name, " < ").arg(v) })
+		arg := func(v string) *statement { return s.add(name, " < ").arg(v) }
+		less(u.lastDay()).add(" AND CASE typeof(", name, ") WHEN 'text' THEN ")
+		u.iso(s, name, arg)
 		s.add(" WHEN 'integer' THEN ", name, " > 0 AND ", name, " < ").arg(u.before.Unix()).add(" ELSE 0 END")
 	case c.class == connectors.ClassText:
-		less(day).add(" AND ")
-		u.iso(s, name, func(v string) { less(v) })
+		less(u.lastDay()).add(" AND ")
+		u.iso(s, name, less)
 	case s.d.name == mariadb:
-		v := day
+		v := local.Format(time.DateOnly)
 		if c.class == connectors.ClassTime {
 			v = local.Format(time.DateTime)
 			if strings.HasPrefix(c.Type, "timestamp") { // the session's zone is UTC
@@ -150,14 +150,56 @@ func (u *starts) earlier(s *statement, alias string, c *column) {
 	}
 }
 
-// iso appends that text is an ISO 8601 date or time which is early enough, given that its day is. One that names a zone
-// waits until its day is over in every zone. The year zero is how MySQL, and text that came from it, writes that there is
-// no time yet.
-func (u *starts) iso(s *statement, name string, less func(v string)) {
-	s.add("(", name, " LIKE '____-__-__%' AND ", name, " NOT LIKE '0000-%' AND (", name, " NOT LIKE '%Z' AND ", name, " NOT LIKE '%:%+__%' AND ",
-		name, " NOT LIKE '%:%-__%' OR ")
-	less(u.before.In(u.zone).AddDate(0, 0, -2).Format(time.DateOnly))
+// lastDay is the day after every due text's own day, in whatever zone that is: what an index serves.
+func (u *starts) lastDay() string {
+	return u.before.UTC().AddDate(0, 0, 1).Format(time.DateOnly)
+}
+
+// iso appends that text is an ISO 8601 date or time which is early enough. One that names UTC or the controller's zone is
+// compared to the minute, which is exact, for days begin with one; one that names another waits until its day is over in
+// every zone: two days at most. The year zero is how MySQL, and text that came from it, writes that there is no time yet.
+func (u *starts) iso(s *statement, name string, less func(v string) *statement) {
+	local := u.before.In(u.zone)
+	s.add("(", name, " LIKE '____-__-__%' AND ", name, " NOT LIKE '0000-%' AND (")
+	less(local.AddDate(0, 0, -2).Format(time.DateOnly))
+	s.add(" OR ", name, " NOT LIKE '%Z' AND ", name, " NOT LIKE '%z' AND ", name, " NOT LIKE '%:%+__%' AND ", name, " NOT LIKE '%:%-__%' AND ")
+	less(local.Format(time.DateOnly))
+	for _, offset := range u.offsets() {
+		s.add(" OR replace(substr(", name, ", 1, 16), 'T', ' ') < ")
+		s.arg(u.before.In(time.FixedZone("", offset)).Format("2006-01-02 15:04")).add(" AND (")
+		for i, form := range offsetForms(offset) {
+			if i > 0 {
+				s.add(" OR ")
+			}
+			s.add(name, " LIKE '%:%", form, "'")
+		}
+		s.add(")")
+	}
 	s.add("))")
+}
+
+// offsets are those of UTC and of the controller's zone within half a year of the cut-off, in seconds.
+func (u *starts) offsets() []int {
+	out := []int{0}
+	for months := -6; months <= 6; months++ {
+		if _, offset := u.before.AddDate(0, months, 0).In(u.zone).Zone(); offset%60 == 0 && !slices.Contains(out, offset) {
+			out = append(out, offset)
+		}
+	}
+	return out
+}
+
+// offsetForms are the ways to write an offset at the end of a time.
+func offsetForms(offset int) []string {
+	at := time.Time{}.In(time.FixedZone("", offset))
+	out := []string{at.Format("-07:00"), at.Format("-0700")}
+	if offset%3600 == 0 {
+		out = append(out, at.Format("-07"))
+	}
+	if offset == 0 {
+		out = append(out, "Z", "z", "-00:00")
+	}
+	return out
 }
 
 // ended appends that a row's period has ended.

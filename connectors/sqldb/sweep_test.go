@@ -3,6 +3,7 @@ package sqldb_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,8 +103,14 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 		{
 			"text",
 			map[string]string{"postgres": "text", "mariadb": "varchar(40)", "sqlite": "text"},
-			[]string{"'2024-06-30'", "'2024-06-30 23:59:59'", "'2024-06-30T23:59'", "'2024-06-28T10:00:00Z'", "'2024-06-28 10:00:00+02:00'", "'2024-06-28T10:00:00-0500'"},
-			[]string{"'2024-07-01'", "'2024-07-01T00:00'", "'2024-06-30T22:30:00Z'", "''", "'1/2/2023'", "'0000-00-00'", "'0000-00-00 00:00:00'", "'2024-06-30T23:00:00-05'"},
+			[]string{
+				"'2024-06-30'", "'2024-06-30 23:59:59'", "'2024-06-30T23:59'", "'2024-06-28T10:00:00Z'", "'2024-06-28 10:00:00+02:00'", "'2024-06-28T10:00:00-0500'",
+				"'2024-06-30T21:59:59Z'", "'2024-06-30T21:59Z'", "'2024-06-30 21:59:59.999+00'", "'2024-06-30T23:59:59.9+02:00'", "'2024-06-30 22:59:59+0100'",
+			},
+			[]string{
+				"'2024-07-01'", "'2024-07-01T00:00'", "'2024-06-30T22:30:00Z'", "''", "'1/2/2023'", "'0000-00-00'", "'0000-00-00 00:00:00'", "'2024-06-30T23:00:00-05'", "'2024-06-30T22:00Z'",
+				"'2024-07-01T00:00+02:00'", "'2024-06-30T22:00:00+00:00'", "'2024-06-30 23:00:00+0100'", "'2024-06-30T10:00:00-05:00'",
+			},
 		},
 		{
 			"seconds since 1970",
@@ -149,6 +156,88 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 			require.Equal(t, connectors.Due{Rows: n, Total: int64(len(all)) + 1}, f.due(db, table, r, cutAt("2024-07-01"), connectors.Holds{}), c.name)
 			require.Equal(t, map[string]int64{table + " delete": n}, f.sweep(db, table, r, cutAt("2024-07-01"), connectors.Holds{}), c.name)
 			require.Equal(t, kept, f.rows("SELECT id FROM "+table+" ORDER BY id"), c.name)
+		}
+	})
+}
+
+// Both sides of retention, for columns of every type around the days on which clocks and calendars are odd: what began on a
+// day goes on the day that its class says, and not an instant earlier.
+func TestRetentionHasTwoSidesOnOddDays(t *testing.T) {
+	t.Parallel()
+	type column struct{ name, typ, layout string }
+	columns := map[string][]column{
+		"postgres": {{"d", "date", time.DateOnly}, {"w", "timestamp", time.DateTime}, {"z", "timestamptz", time.RFC3339}},
+		"mariadb":  {{"d", "date", time.DateOnly}, {"w", "datetime", time.DateTime}, {"z", "timestamp NULL", "utc"}},
+		"sqlite":   {{"d", "date", time.DateOnly}, {"w", "datetime", time.DateTime}, {"z", "text", time.RFC3339}},
+	}
+	texts := []column{{"t", "varchar(40)", "2006-01-02T15:04:05"}, {"u", "varchar(40)", "utc T"}, {"o", "varchar(40)", time.RFC3339}, {"n", "bigint", "unix"}}
+	odd := map[string][]string{ // the cut-off's days
+		"Europe/Stockholm":    {"2024-02-29", "2024-03-01", "2024-03-31", "2024-04-01", "2024-10-27", "2024-10-28", "2025-01-01"},
+		"America/New_York":    {"2024-03-10", "2024-03-11", "2024-11-03", "2024-11-04"},
+		"America/Sao_Paulo":   {"2018-02-18", "2018-11-04", "2018-11-05"}, // days that begin at one o'clock, or have an hour twice at midnight
+		"Pacific/Apia":        {"2011-12-29", "2011-12-31"},               // the day between was left out
+		"Asia/Kathmandu":      {"2024-02-29"},
+		"Pacific/Kiritimati":  {"2024-03-01"},
+		"Australia/Lord_Howe": {"2024-04-07", "2024-10-06"},
+	}
+	onEach(t, func(t *testing.T, f *fixture) {
+		list := append(slices.Clone(columns[f.kind]), texts...)
+		for zone, days := range odd {
+			loc, err := time.LoadLocation(zone)
+			require.NoError(t, err)
+			for _, day := range days {
+				begin, err := time.ParseInLocation(time.DateOnly, day, loc)
+				require.NoError(t, err)
+				class := retention.Class{Start: retention.Collection, Period: retention.Period{Days: 0}}
+				before := class.Cutoff(begin.Add(12*time.Hour).AddDate(0, 0, -1)) // due yesterday: what began before today
+				var rows []string
+				want := map[string][]string{}
+				for i, offset := range []time.Duration{
+					-49 * time.Hour, -25 * time.Hour, -time.Hour - time.Second, -time.Minute, -time.Second, 0, time.Second, time.Minute, time.Hour, 25 * time.Hour,
+				} {
+					at := before.Add(offset)
+					values := make([]string, 0, len(list))
+					for _, c := range list {
+						v := at.In(loc).Format(c.layout)
+						switch c.layout {
+						case "utc":
+							v = at.UTC().Format(time.DateTime)
+						case "utc T":
+							v = at.UTC().Format("2006-01-02T15:04:05Z")
+						case "unix":
+							v = fmt.Sprint(at.Unix())
+						}
+						values = append(values, "'"+v+"'")
+						if class.DeletableOn(at.In(loc)).Before(before) {
+							want[c.name] = append(want[c.name], fmt.Sprint(i))
+						}
+					}
+					rows = append(rows, fmt.Sprintf("(%d, %s)", i, strings.Join(values, ", ")))
+				}
+				defs := ""
+				for _, c := range list {
+					defs += ", " + c.name + " " + c.typ
+				}
+				f.exec("DROP TABLE IF EXISTS odd;\nCREATE TABLE odd (id BIGINT PRIMARY KEY" + defs + ")")
+				insert := "INSERT INTO odd VALUES " + strings.Join(rows, ", ")
+				if f.kind == "mariadb" {
+					insert = "SET STATEMENT time_zone = '+00:00' FOR " + insert
+				}
+				db := f.open(connectors.Entity{Name: "odd", Erase: dsr.Delete})
+				for _, c := range list {
+					f.exec("DELETE FROM odd;\n" + insert)
+					label := fmt.Sprintf("%s %s, column %s", zone, day, c.name)
+					cut := connectors.Cut{Before: before, Zone: loc}
+					require.EqualValues(t, len(want[c.name]), f.due(db, "odd", ruleOn(c.name), cut, connectors.Holds{}).Rows, label)
+					f.sweep(db, "odd", ruleOn(c.name), cut, connectors.Holds{})
+					left := f.rows("SELECT id FROM odd ORDER BY id")
+					require.Len(t, left, 10-len(want[c.name]), label)
+					for _, id := range want[c.name] {
+						require.NotContains(t, left, id, label)
+					}
+				}
+				require.NoError(t, db.Close())
+			}
 		}
 	})
 }

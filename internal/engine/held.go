@@ -55,50 +55,16 @@ func (e *Engine) heldIn(ctx context.Context, m *atlas, system string, ttl time.D
 				s.Identifiers = append(s.Identifiers, id)
 			}
 		}
-		if len(s.Identifiers) == 0 {
-			return connectors.Holds{}, unmapped(h.ID, "the data map has none of the identifiers of its subject")
+		if len(s.Identifiers) > 0 {
+			held.Subjects = append(held.Subjects, s)
 		}
-		held.Subjects = append(held.Subjects, s)
-	}
-	cur, err := e.current(ctx)
-	if err != nil {
-		return connectors.Holds{}, err
 	}
 	for _, h := range entities {
-		now := cur.System(h.System)
-		switch {
-		case now == nil || now.Entity(h.Entity) == nil && h.System == system:
-			return connectors.Holds{}, unmapped(h.ID, "the data map has no "+h.System+"."+h.Entity)
-		case h.System == system:
-			if name := sameEntity(m.System(system), now.Entity(h.Entity)); name != "" {
-				held.Entities = append(held.Entities, connectors.Frozen{Entity: name, When: h.When})
-			}
+		if h.System == system && m.System(system) != nil && m.System(system).Entity(h.Entity) != nil {
+			held.Entities = append(held.Entities, connectors.Frozen{Entity: h.Entity, When: h.When})
 		}
 	}
 	return held, nil
-}
-
-// sameEntity is what an entity of the current data map is called in a System of another version; empty where that has none
-// for it.
-func sameEntity(s *connectors.System, now *connectors.Entity) string {
-	if s == nil {
-		return ""
-	}
-	if s.Entity(now.Name) != nil {
-		return now.Name
-	}
-	for i := range s.Entities {
-		if s.Entities[i].From() == now.From() {
-			return s.Entities[i].Name
-		}
-	}
-	return ""
-}
-
-// unmapped stops what would delete while it is not known what a Hold covers: since it was placed the data map has changed.
-func unmapped(hold, why string) error {
-	return connectors.Permanent("hold-unmapped", "it is not known what "+hold+" covers, so nothing may be deleted: "+why,
-		"place it again under the map as it is now, then lift the old one", nil)
 }
 
 // openHolds reads every Hold that lasts and decrypts the identifiers of those on subjects.

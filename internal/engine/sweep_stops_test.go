@@ -199,7 +199,7 @@ func TestAHoldOnWhatTheMapNoLongerHas(t *testing.T) {
 	s := h.sweepNow("shop.signins.short")
 	h.drain()
 	got := h.swept(s.ID, retention.SweepFailed)
-	require.Equal(t, "hold-unmapped", got.Reason)
+	require.Equal(t, "hold-unresolved", got.Reason)
 	require.Contains(t, got.Hint, held.ID)
 	require.EqualValues(t, 12, x.count(countLogins))
 	place("signins")
