@@ -194,7 +194,9 @@ type Journal interface {
 	Load(ctx context.Context) ([]byte, error)
 	// Save makes the checkpoint and the tallies durable, together, and extends the lease. It must return before the
 	// next chunk's transaction commits: the chunk's intent (key range, count) goes into the checkpoint, so that after
-	// a crash the outcome can be resolved as the intent minus what is still present.
+	// a crash the outcome can be resolved as the intent minus what is still present. What it was given is durable even
+	// when it returns [ErrYield]: then a Hold was placed meanwhile, and the chunk must not begin before the next slice
+	// knows of it.
 	Save(ctx context.Context, checkpoint []byte, done []Tally) error
 	// Spool appends keys of an entity's rows that other entities refer to, before the first delete. Spooling a key
 	// twice is harmless. They stay for later Runs of the same subject: a row that was anchored has lost what its person

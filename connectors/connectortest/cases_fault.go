@@ -145,7 +145,8 @@ func testInterruptedErase(t *testing.T, b Backend) {
 	}
 }
 
-// testJournalFails: Save fails before it is durable, or after, when only its answer is lost.
+// testJournalFails: Save fails before it is durable, or after, when only its answer is lost, or it ends the slice,
+// because somebody was held meanwhile.
 func testJournalFails(t *testing.T, b Backend) {
 	w := setupSample(t, b)
 	w.chunk = 3
@@ -153,25 +154,29 @@ func testJournalFails(t *testing.T, b Backend) {
 	_, saves := w.dryRun(t, people)
 	every := max(1, saves/12)
 	for n := 1; n <= saves; n += every {
-		for _, durable := range []bool{false, true} {
-			label := fmt.Sprintf("save %d of %d, durable %t", n, saves, durable)
+		for _, fault := range []struct {
+			err     error
+			durable bool
+		}{{ErrJournal, false}, {ErrJournal, true}, {connectors.ErrYield, true}} {
+			label := fmt.Sprintf("save %d of %d, durable %t: %v", n, saves, fault.durable, fault.err)
 			w.Load(t, w.data)
 			c := w.open(t)
 			batch := discover(t, c, people)
 			j := NewJournal()
 			fail := func(i int) error {
 				if i == n {
-					return ErrJournal
+					return fault.err
 				}
 				return nil
 			}
-			if durable {
+			if fault.durable {
 				j.OnSave(nil, fail)
 			} else {
 				j.OnSave(fail, nil)
 			}
 			err := eraser(t, c).Erase(context.Background(), connectors.Job{Batch: batch, Journal: j})
-			require.ErrorIs(t, err, ErrJournal, label)
+			require.ErrorIs(t, err, fault.err, label)
+			require.Equal(t, n, j.Saves(), "%s: it went on", label)
 			require.False(t, connectors.IsPermanent(err), label)
 			j.Heal()
 			rerun(t, c, connectors.Job{Batch: batch, Journal: j})

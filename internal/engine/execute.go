@@ -41,6 +41,9 @@ func (e *Engine) execute(ctx context.Context, w *workload) (func(*changes, []*me
 	if len(in) > 0 {
 		job := connectors.Job{Batch: in, Limits: w.conn.system.Limits, Journal: j, Deadline: w.deadline}
 		if w.run.Phase == dsr.PhaseErase {
+			if err := j.know(ctx); err != nil {
+				return nil, err
+			}
 			if job.Held, err = e.holdsFor(ctx, w.atlas, w.run.System); err != nil {
 				return nil, err
 			}

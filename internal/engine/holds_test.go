@@ -223,6 +223,26 @@ func TestAHoldInTheMiddleOfASweep(t *testing.T) {
 	}
 }
 
+// A Hold that is placed while an erasure works is known before its next intent is durable, too.
+func TestAHoldInTheMiddleOfAnErasure(t *testing.T) {
+	t.Parallel()
+	x := sqliteTarget(t, shopSchema+shopRows)
+	h := open(t, dbtest.SQLite(t), map[string]string{"SHOP": x.url}, auto)
+	h.activate(shopMap)
+	h.hooks.step = func(_, step string) {
+		if step != sqldb.StepChanged {
+			return
+		}
+		h.hooks.step = nil
+		h.hold("ada@example.com", false)
+	}
+	r := h.file(dsr.Erasure, "ada@example.com")
+	h.drain()
+	h.wants(r.ID, dsr.Deferred)
+	require.EqualValues(t, 1, x.count("SELECT count(*) FROM customers WHERE id = 1 AND email = 'Ada@example.com'"))
+	require.Positive(t, x.count("SELECT count(*) FROM carts WHERE customer_id = 1"))
+}
+
 // What cannot be learned stops a Sweep: a Hold that does not know its subject's identifiers holds nothing.
 func TestNothingIsSweptWhileHoldsCannotBeResolved(t *testing.T) {
 	t.Parallel()

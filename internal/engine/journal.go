@@ -20,6 +20,7 @@ type journal struct {
 	w       *workload
 	members map[string]*member // by Task
 	sealer  *sealer
+	holds   map[string]bool // that the slice knows of, by id; nil when none matters to its phase
 	state   journalState
 	buffer  []SpoolPage // spooled since the last Save
 	parts   map[string]*stagedPart
@@ -55,7 +56,8 @@ func spoolPlace(task, entity string) []byte { return []byte("spool\x00" + task +
 // Load implements [connectors.Journal].
 func (j *journal) Load(context.Context) ([]byte, error) { return j.state.Checkpoint, nil }
 
-// Save implements [connectors.Journal]: staged parts first, then one transaction for checkpoint, tallies and spool.
+// Save implements [connectors.Journal]: staged parts first, then one transaction for checkpoint, tallies and spool. The
+// same transaction looks for a Hold that the slice does not know of.
 func (j *journal) Save(ctx context.Context, checkpoint []byte, done []connectors.Tally) error {
 	next := journalState{Checkpoint: checkpoint, Marks: maps.Clone(j.state.Marks)}
 	for task, p := range j.parts {
@@ -81,7 +83,11 @@ func (j *journal) Save(ctx context.Context, checkpoint []byte, done []connectors
 		return err
 	}
 	w := j.w
+	var held bool
 	err = j.e.c.Store.InTx(ctx, func(tx Tx) error {
+		if held, err = j.newlyHeld(tx); err != nil {
+			return err
+		}
 		if err := tx.SaveRun(w.run.ID, w.run.Fence, j.e.now().Add(j.e.c.Policy.Lease), sealed, done); err != nil {
 			return err
 		}
@@ -92,7 +98,30 @@ func (j *journal) Save(ctx context.Context, checkpoint []byte, done []connectors
 	}
 	j.buffer = nil
 	j.state, w.checkpoint = next, sealed
+	if held {
+		return connectors.ErrYield
+	}
 	return nil
+}
+
+// know remembers the Holds that last. What is held must be resolved afterwards.
+func (j *journal) know(ctx context.Context) error {
+	return j.e.c.Store.InTx(ctx, func(tx Tx) error {
+		ids, err := tx.LastingHolds()
+		j.holds = make(map[string]bool, len(ids))
+		for _, id := range ids {
+			j.holds[id] = true
+		}
+		return err
+	})
+}
+
+func (j *journal) newlyHeld(tx Tx) (bool, error) {
+	if j.holds == nil {
+		return false, nil
+	}
+	ids, err := tx.LastingHolds()
+	return slices.ContainsFunc(ids, func(id string) bool { return !j.holds[id] }), err
 }
 
 // flush saves what the verb left unsaved: spooled keys, staged parts.

@@ -20,6 +20,8 @@ type Holds interface {
 	AddHoldIdentifiers(ids ...SealedIdentifier) error
 	// OpenHolds returns every Hold that lasts, by id, with its sealed identifiers and its data key.
 	OpenHolds() ([]SealedHold, error)
+	// LastingHolds returns the ids of the Holds that last.
+	LastingHolds() ([]string, error)
 	// HoldsOn returns the Holds that last on a subject of the tenant who has one of the commitments, by id.
 	HoldsOn(tenant string, commitments []string) ([]*dsr.Hold, error)
 	// ForgetHold destroys a Hold's data key and ciphertexts; its commitments stay for its retention.

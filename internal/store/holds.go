@@ -112,6 +112,15 @@ func (t *tx) OpenHolds() ([]engine.SealedHold, error) {
 	return t.sealedHolds(rows)
 }
 
+func (t *tx) LastingHolds() ([]string, error) {
+	rows, err := find[holdRow](t, t.db.Select("id").Where("lifted_at IS NULL"))
+	ids := make([]string, len(rows))
+	for i, w := range rows {
+		ids[i] = w.ID
+	}
+	return ids, err
+}
+
 // sealedHolds reads the identifiers that belong to Holds.
 func (t *tx) sealedHolds(rows []holdRow) ([]engine.SealedHold, error) {
 	if len(rows) == 0 {

@@ -53,6 +53,9 @@ func testHolds(t *testing.T, s *store.Store) {
 			{Hold: table},
 			{Hold: restricted, Sealed: []engine.SealedIdentifier{c}, DataKey: []byte("w3")},
 		}, open))
+		lasting, err := tx.LastingHolds()
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{subject.ID, table.ID, restricted.ID}, lasting)
 
 		on, err := tx.HoldsOn("acme", []string{"c1", "c9"})
 		require.NoError(t, err)
