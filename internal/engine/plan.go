@@ -36,7 +36,17 @@ func (f *flow) plan(r *dsr.Request, m *atlas, tasks []*dsr.Task) error {
 		c.attention(r, reason, hint, nil)
 		return nil
 	}
+	holds, err := f.holdsOn(r)
+	if err != nil {
+		return err
+	}
 	c.to(r, dsr.AwaitingReview, "planned", d)
+	if len(holds) > 0 { // whoever approves it must know
+		if r.Reason == "" {
+			r.Reason = reasonHeld
+		}
+		r.Hint = "the subject's data is held by " + holds[0].ID + "; once approved, the request waits until that is lifted"
+	}
 	name := c.policy(r, rows)
 	if name == "" {
 		return nil
