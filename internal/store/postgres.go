@@ -67,8 +67,12 @@ const minConns = 4
 
 // sessionSettings hold unless the URL says otherwise. Every statement of the control plane has an index. Prepared
 // statements keep the plan of a moment when a table was all but empty and a scan was cheapest, until statistics are
-// gathered again; meanwhile thousands of rows are scanned each time. Compiling such small queries never pays.
-var sessionSettings = map[string]string{"application_name": "lethe", "enable_seqscan": "off", "jit": "off"}
+// gathered again; meanwhile thousands of rows are scanned each time. Compiling such small queries never pays. A process
+// that stands still in the middle of a transaction, because its machine is paused, must not keep others from taking its
+// work over: no transaction here waits for anything but the database.
+var sessionSettings = map[string]string{
+	"application_name": "lethe", "enable_seqscan": "off", "jit": "off", "idle_in_transaction_session_timeout": "20s",
+}
 
 func gormConfig(o Options) *gorm.Config {
 	return &gorm.Config{
