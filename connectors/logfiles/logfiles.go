@@ -18,6 +18,7 @@ package logfiles
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -184,7 +185,8 @@ func newFolder(s *connectors.System, o connectors.Options) (*Folder, error) {
 
 // at says which key of the map an error is about.
 func at(key string, err error) error {
-	if de, ok := err.(*dsr.Error); ok {
+	var de *dsr.Error
+	if errors.As(err, &de) {
 		return &dsr.Error{Code: dsr.CodeInvalid, Field: key, Msg: de.Msg, Hint: de.Hint}
 	}
 	return err

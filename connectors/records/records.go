@@ -9,6 +9,7 @@
 package records
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -91,9 +92,7 @@ func NewLayout(sys *connectors.System, e *connectors.Entity, o connectors.Option
 	l := &Layout{sys: sys, e: e, o: o, block: blockSize}
 	at := func(key string, err error) error {
 		de := &dsr.Error{Code: dsr.CodeInvalid, Msg: "cannot be used"}
-		if d, ok := err.(*dsr.Error); ok {
-			de = d
-		}
+		errors.As(err, &de)
 		return &dsr.Error{Code: dsr.CodeInvalid, Field: "entities." + e.Name + "." + key, Msg: de.Msg, Hint: de.Hint}
 	}
 	name := l.setting("format")

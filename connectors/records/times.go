@@ -121,7 +121,7 @@ func (f timeFormat) number(s string) (time.Time, bool) {
 			unit = time.Nanosecond
 		}
 	}
-	t := time.Unix(0, 0)
+	var t time.Time
 	switch unit {
 	case time.Second:
 		t = time.Unix(n, 0)

@@ -28,7 +28,7 @@ func TestANetworkThatFails(t *testing.T) {
 				want[key] = rest
 			}
 			f := newFront(t, s)
-			dice := rand.New(rand.NewPCG(7, 11)) //nolint:gosec // a test's dice
+			dice := rand.New(rand.NewPCG(7, 11))
 			left := 40
 			roll := func(sides int) bool { // f.mu is not held; requests come from several goroutines
 				f.mu.Lock()

@@ -50,11 +50,11 @@ func TestABucketOfManyObjects(t *testing.T) {
 	j := erase(t, b, batch)
 	require.Equal(t, map[string]int64{"a avatars delete": objects / each}, sums(j.Tallies()))
 	require.Empty(t, verify(t, b, batch))
-	require.Equal(t, objects-objects/each, len(s.places(t))) //nolint:testifylint // Len would print them all
+	require.Equal(t, objects-objects/each, len(s.places(t))) // Len would print them all
 }
 
 // An object of 2 GiB that hardly takes space. It does not run beside other tests: the memory is the process's.
-func TestMemoryDoesNotGrowWithTheObject(t *testing.T) { //nolint:paralleltest // see above
+func TestMemoryDoesNotGrowWithTheObject(t *testing.T) { // not parallel: see above
 	if testing.Short() {
 		t.Skip("2 GiB")
 	}
@@ -97,7 +97,7 @@ func TestMemoryDoesNotGrowWithTheObject(t *testing.T) { //nolint:paralleltest //
 		got := 0
 		for in := bufio.NewReaderSize(unzip, 1<<20); ; got++ {
 			text, err := in.ReadSlice('\n')
-			if err == io.EOF { //nolint:errorlint // exactly that
+			if err == io.EOF {
 				break
 			}
 			require.NoError(t, err)

@@ -29,7 +29,7 @@ func (e *entity) checkLifecycle(r connectors.Rule) error {
 }
 
 // days is the longest that a period can be: a bucket counts days, and nothing may go before its time.
-func days(p retention.Period) int32 { return int32(366*p.Years + 31*p.Months + p.Days) } //nolint:gosec // bounded by ParsePeriod
+func days(p retention.Period) int32 { return int32(366*p.Years + 31*p.Months + p.Days) }
 
 // lifecycleRule is what a rule of the map is as a lifecycle rule. A replaced version goes the day after it was replaced:
 // its own time cannot be told, only how long it has been noncurrent, so that it would otherwise stay for a second period;

@@ -226,10 +226,10 @@ type source struct {
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.left -= int64(n)
-	if err == io.EOF && s.left > 0 { //nolint:errorlint // an io.Reader ends with exactly io.EOF
+	if err == io.EOF && s.left > 0 {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // as above
+	if err != nil && err != io.EOF {
 		s.err = err
 	}
 	return n, err

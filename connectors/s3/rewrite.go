@@ -155,7 +155,7 @@ func (b *Bucket) abort(ctx context.Context, key, upload string) {
 // parts is a writer that sends what it is given in parts.
 type parts struct {
 	b           *Bucket
-	ctx         context.Context //nolint:containedctx // of one rewriting: an io.Writer takes none
+	ctx         context.Context // of one rewriting: an io.Writer takes none
 	key, upload string
 	checksum    types.ChecksumAlgorithm
 	size        int64

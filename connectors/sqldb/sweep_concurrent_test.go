@@ -239,6 +239,7 @@ WHERE datname = current_database() AND application_name = 'lethe'`)
 	}
 	rows, err := conn.QueryContext(context.Background(), "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()")
 	require.NoError(f.t, err)
+	defer rows.Close()
 	var ids []int64
 	for rows.Next() {
 		var id int64
