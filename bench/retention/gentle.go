@@ -15,8 +15,8 @@ import (
 const (
 	loadRate    = 500 // statements a second
 	loadClients = 4
-	phase       = time.Second // a sweep works and rests in turn while the load goes on
-	cycles      = 8           // of phases in one repetition
+	phase       = 4 * time.Second // a sweep works and rests in turn while the load goes on; a slice of Lethe's has 30 s
+	cycles      = 2               // of phases in one repetition
 )
 
 // Phases of a load.
@@ -36,7 +36,7 @@ func nightly() connectors.Pace {
 }
 
 // gentle measures what a load feels of a sweep at the default pace and at full speed, against none. The three alternate
-// from second to second on the same database under the same load, so that whatever else the machine does meets all alike.
+// every few seconds on the same database under the same load, so that whatever else the machine does meets all alike.
 func gentle(ctx context.Context, r *report.Report, fresh func(ctx context.Context) (string, func(), error), n int) error {
 	var rates []float64
 	var p99 [3][]float64

@@ -168,7 +168,7 @@ func (l load) client(ctx context.Context, c *pgx.Conn, i int, start, measured ti
 		}
 		if err := l.statement(ctx, c, n, int64(rng.IntN(l.Orders)+1)); err != nil {
 			if ctx.Err() != nil {
-				return out, nil
+				return out, nil //nolint:nilerr // the load is over
 			}
 			return out, err
 		}

@@ -52,7 +52,6 @@ func Blobs(c Contents) Backend {
 type blobs struct {
 	Contents
 	data    Dataset
-	names   map[string]bool
 	damaged map[string]bool
 }
 

@@ -174,8 +174,11 @@ func isContent(name string) bool {
 // attributes lists a file's extended attributes; there are none where the file system keeps none.
 func attributes(fd int) ([]string, error) {
 	n, err := unix.Flistxattr(fd, nil)
-	if err != nil || n == 0 {
+	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	list := make([]byte, n+256)
 	if n, err = unix.Flistxattr(fd, list); err != nil {
@@ -338,7 +341,7 @@ func (d *disk) clean(ctx context.Context) error {
 				_ = dir.Close()
 				continue // the Run that took it knows its name
 			}
-			s := &status{}
+			var s *status
 			if s, err = d.byNumber(ctx, f.Dev, to); err == nil {
 				err = d.putBack(ctx, dir, path.Base(f.real), s.inode)
 			}

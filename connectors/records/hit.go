@@ -137,7 +137,8 @@ func (w *worker) decide(rec []byte, r *record, hits bool) (act, error) {
 	}
 	var a act
 	var p plan
-	if len(r.owners) > 0 {
+	switch {
+	case len(r.owners) > 0:
 		m := w.l.method()
 		masks := w.l.e.Masks
 		if m == dsr.Delete {
@@ -147,9 +148,9 @@ func (w *worker) decide(rec []byte, r *record, hits bool) (act, error) {
 		if err := w.note(&a, r, r.owners, m, masks, hits); err != nil {
 			return a, err
 		}
-	} else if len(r.mentioned) > 0 {
+	case len(r.mentioned) > 0:
 		p = w.masked(r, nil)
-	} else {
+	default:
 		return a, nil
 	}
 	if len(r.mentioned) > 0 {

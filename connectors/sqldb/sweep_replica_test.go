@@ -114,6 +114,7 @@ func (f *fixture) secondsBehind() float64 {
 	}
 	require.True(f.t, rows.Next())
 	require.NoError(f.t, rows.Scan(into...))
+	require.NoError(f.t, rows.Err())
 	if !seconds.Valid {
 		return -1
 	}

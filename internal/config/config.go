@@ -130,8 +130,8 @@ func Default() Config {
 	return Config{
 		Data: "lethe-data", Map: "lethe.yaml", Listen: "127.0.0.1:8080", Role: RoleAll,
 		Log: Log{Level: "info", Format: "json"},
-		// What bench/retention measures as gentle: a load's p99 stays as it is, and 50,000 rows a second go all the same.
-		Policy: Policy{Retention: Retention{Pace: Pace{Duty: 0.35}}},
+		// What bench/retention measures as gentle; ADR 0007 says why this much.
+		Policy: Policy{Retention: Retention{Pace: Pace{Duty: 0.6}}},
 	}
 }
 

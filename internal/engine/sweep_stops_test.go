@@ -194,18 +194,18 @@ func TestAHoldOnWhatTheMapNoLongerHas(t *testing.T) {
 		return held
 	}
 	held := place("logins")
-	h.activate(strings.Replace(loginsMap(", review: never"), "      logins:\n", "      signins:\n        table: logins\n", 1))
+	h.activate(strings.Replace(loginsMap(", review: never"), "      logins:\n", "      visits:\n        table: logins\n", 1))
 	h.untouched()
-	s := h.sweepNow("shop.signins.short")
+	s := h.sweepNow("shop.visits.short")
 	h.drain()
 	got := h.swept(s.ID, retention.SweepFailed)
 	require.Equal(t, "hold-unresolved", got.Reason)
 	require.Contains(t, got.Hint, held.ID)
 	require.EqualValues(t, 12, x.count(countLogins))
-	place("signins")
+	place("visits")
 	h.lift(held)
 	h.hooks.sweep = nil
-	s = h.sweepNow("shop.signins.short")
+	s = h.sweepNow("shop.visits.short")
 	h.drain()
 	got = h.swept(s.ID, retention.SweepDone)
 	require.EqualValues(t, 3, got.Held)
