@@ -88,8 +88,17 @@ func parseLinks(v string) ([]string, error) {
 	return nil, nil
 }
 
-func parseFiles(v string) ([]string, error) {
+// filePattern reads which files an entity has. One person's must not be taken for another's.
+func filePattern(v string) (*records.Glob, error) {
 	g, err := records.ParseGlob(v)
+	if err == nil {
+		err = g.OneReading()
+	}
+	return g, err
+}
+
+func parseFiles(v string) ([]string, error) {
+	g, err := filePattern(v)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +205,7 @@ func newEntity(s *connectors.System, in *connectors.Entity, o connectors.Options
 	e := &entity{Entity: in, tenant: -1}
 	key := func(name string) string { return "entities." + in.Name + "." + name }
 	var err error
-	if e.files, err = records.ParseGlob(text(in.Settings, "files")); err != nil {
+	if e.files, err = filePattern(text(in.Settings, "files")); err != nil {
 		return nil, at(key("files"), err)
 	}
 	if v := text(in.Settings, "live"); v != "" {

@@ -140,6 +140,7 @@ func TestRefusedMaps(t *testing.T) {
 		"whole files mask": func(e *connectors.Entity) { e.Settings["files"] = "{user}.log"; e.Erase = dsr.Mask },
 		"no format":        func(e *connectors.Entity) { delete(e.Settings, "format") },
 		"a bad pattern":    func(e *connectors.Entity) { e.Settings["files"] = "../app.log" },
+		"two readings":     func(e *connectors.Entity) { e.Settings = map[string]any{"files": "{user}-*"}; e.Erase = dsr.Delete },
 		"a bad live":       func(e *connectors.Entity) { e.Settings["live"] = "/app.log" },
 		"a bad rotates":    func(e *connectors.Entity) { e.Settings["rotates"] = "now and then" },
 		"records unread": func(e *connectors.Entity) {
