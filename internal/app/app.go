@@ -351,9 +351,6 @@ func (a *App) URL() string {
 // Failed yields the error of a listener that ended by itself.
 func (a *App) Failed() <-chan error { return a.failed }
 
-// Guard keeps the API keys.
-func (a *App) Guard() *auth.Guard { return a.guard }
-
 // Engine carries out the use cases.
 func (a *App) Engine() *engine.Engine { return a.engine }
 
