@@ -481,7 +481,6 @@ func (m *model) sort() {
 	}
 	index, low, on := map[*entity]int{}, map[*entity]int{}, map[*entity]bool{}
 	var stack []*entity
-	component := map[*entity]int{}
 	var components [][]*entity // parents first
 	var visit func(e *entity)
 	visit = func(e *entity) {
@@ -505,7 +504,6 @@ func (m *model) sort() {
 		for {
 			top := stack[len(stack)-1]
 			stack, on[top] = stack[:len(stack)-1], false
-			component[top] = len(components)
 			scc = append(scc, top)
 			if top == e {
 				break
@@ -529,25 +527,45 @@ func (m *model) sort() {
 			}
 			return strings.Compare(a.Name, b.Name)
 		})
-		m.ordered = append(m.ordered, scc...)
+		m.ordered = append(m.ordered, m.circle(scc, byTable)...)
 	}
 	for i, e := range m.ordered {
 		e.order = i
+	}
+}
+
+// circle notes how the references of entities that refer to each other in a circle are broken, and puts an entity behind
+// those whose references to it are not: they hold at every statement.
+func (m *model) circle(scc []*entity, byTable map[string]*entity) []*entity {
+	firm := map[*entity][]*entity{} // parent -> children
+	for _, e := range scc {
 		for _, r := range e.table.References {
 			p := byTable[r.Entity]
-			if p == nil || component[p] != component[e] {
+			if p == nil || !slices.Contains(scc, p) {
 				continue
 			}
 			cols := e.named(r.Columns)
-			if i := slices.IndexFunc(cols, func(c *column) bool { return c != nil && c.Nullable && !c.Generated && !slices.Contains(e.key, c) }); i >= 0 {
-				if !slices.Contains(e.breaks, cols[i]) {
-					e.breaks = append(e.breaks, cols[i])
-				}
-			} else {
-				e.deferred = e.deferred || r.Deferrable || m.d.dialect.name == sqlite
+			i := slices.IndexFunc(cols, func(c *column) bool { return c != nil && c.Nullable && !c.Generated && !slices.Contains(e.key, c) })
+			switch {
+			case i >= 0 && !slices.Contains(e.breaks, cols[i]):
+				e.breaks = append(e.breaks, cols[i])
+			case i >= 0:
+			case r.Deferrable || m.d.dialect.name == sqlite:
+				e.deferred = true
+			case p != e:
+				firm[p] = append(firm[p], e)
 			}
 		}
 	}
+	var out []*entity
+	for open := slices.Clone(scc); len(open) > 0; {
+		i := slices.IndexFunc(open, func(e *entity) bool {
+			return !slices.ContainsFunc(firm[e], func(child *entity) bool { return slices.Contains(open, child) })
+		})
+		i = max(i, 0) // a circle that opens nowhere: check refuses it
+		out, open = append(out, open[i]), slices.Delete(open, i, i+1)
+	}
+	return out
 }
 
 // everyTenant is the tenant of what a row that belongs to none owns, and no tenant's name.

@@ -118,6 +118,24 @@ UPDATE people SET favourite = 20 WHERE id = 2;
 		want:     map[string][]string{"SELECT id FROM orders": {"20"}, "SELECT * FROM people": {"2|bo@example.com|20"}},
 	},
 	{
+		name: "cycle of references that opens at one end only, away from the subject",
+		script: peopleTable + `
+CREATE TABLE carts (id BIGINT PRIMARY KEY, person_id BIGINT NOT NULL REFERENCES people (id), current_id BIGINT);
+CREATE TABLE items (id BIGINT PRIMARY KEY, cart_id BIGINT NOT NULL REFERENCES carts (id));
+INSERT INTO carts VALUES (1, 1, NULL), (2, 2, NULL);
+INSERT INTO items VALUES (10, 1), (11, 1), (20, 2);
+` + "{{carts.current_id -> items}}" + `
+UPDATE carts SET current_id = 10 WHERE id = 1;
+UPDATE carts SET current_id = 20 WHERE id = 2;
+`,
+		entities: []connectors.Entity{
+			people,
+			{Name: "carts", OwnedBy: []connectors.Owner{owner("person_id", "people")}},
+			{Name: "items", OwnedBy: []connectors.Owner{owner("cart_id", "carts")}},
+		},
+		want: map[string][]string{"SELECT id FROM items": {"20"}, "SELECT * FROM carts": {"2|2|20"}},
+	},
+	{
 		name: "composite key",
 		script: `
 CREATE TABLE people (country VARCHAR(2), id BIGINT, email VARCHAR(100), PRIMARY KEY (country, id));
@@ -374,15 +392,17 @@ INSERT INTO shared VALUES (1, 2, 'hi'), (1, 1, 'self'), (2, 1, 'anna@example.com
 }
 
 func (f *fixture) dialect(script string) string {
-	json, cycle, member := "JSONB", "ALTER TABLE people ADD FOREIGN KEY (favourite) REFERENCES orders (id);\n", "ALTER TABLE memberships ADD COLUMN id BIGSERIAL PRIMARY KEY;\n"
+	json, cycle, carts := "JSONB", "ALTER TABLE people ADD FOREIGN KEY (favourite) REFERENCES orders (id);\n", "ALTER TABLE carts ADD FOREIGN KEY (current_id) REFERENCES items (id);\n"
+	member := "ALTER TABLE memberships ADD COLUMN id BIGSERIAL PRIMARY KEY;\n"
 	switch f.kind {
 	case "mariadb":
 		json, member = "JSON", "ALTER TABLE memberships ADD COLUMN id BIGINT AUTO_INCREMENT PRIMARY KEY;\n"
 	case "sqlite": // columns get their references when they are made, and rows have an address
-		json, cycle, member = "JSON", "", ""
+		json, cycle, carts, member = "JSON", "", "", ""
 		script = strings.Replace(script, "favourite BIGINT)", "favourite BIGINT REFERENCES orders (id))", 1)
+		script = strings.Replace(script, "current_id BIGINT)", "current_id BIGINT REFERENCES items (id))", 1)
 	}
-	return strings.NewReplacer("{{json}}", json, "{{people.favourite -> orders}}", cycle, "{{key memberships}}", member).Replace(script)
+	return strings.NewReplacer("{{json}}", json, "{{people.favourite -> orders}}", cycle, "{{carts.current_id -> items}}", carts, "{{key memberships}}", member).Replace(script)
 }
 
 func TestTraps(t *testing.T) {
