@@ -19,11 +19,12 @@ type Cut struct {
 	Before time.Time
 	// Zone is the controller's, for starting points that the System keeps without a zone.
 	Zone *time.Location
-	// After are rules before this one in the Entity's list whose action is next: a row must be due by each of them too.
+	// After are other rules of the Entity by which a row must be due too where their conditions mean it: those before this
+	// one whose action is next and, where rows go, those with a statutory minimum, which cut where it ends.
 	After []Bound
 }
 
-// Bound is an earlier rule and its cut-off.
+// Bound is another rule and its cut-off.
 type Bound struct {
 	Rule   Rule
 	Before time.Time

@@ -12,7 +12,8 @@ import (
 )
 
 // sweeping is one look at one entity for a rule. A rule that starts with an object's age and deletes takes versions as
-// they are, unread; any other takes the records in them.
+// they are, unread; any other takes the records in them, and so does one beside which another must be met that starts
+// with a field of them.
 type sweeping struct {
 	*pass
 	rule  connectors.Rule
@@ -23,10 +24,18 @@ type sweeping struct {
 func (b *Bucket) newSweeping(e *entity, rule connectors.Rule, cut connectors.Cut, holds connectors.Holds, lock locks) (*sweeping, error) {
 	p := b.newPass(e, nil, holds, lock)
 	s := &sweeping{pass: p, rule: rule, cut: cut}
-	s.whole = e.layout == nil || rule.Start.Kind == retention.StartObject && rule.Action == retention.Delete
+	bounds := append(slices.Clone(cut.After), connectors.Bound{Rule: rule})
+	byField := slices.ContainsFunc(bounds, func(b connectors.Bound) bool { return b.Rule.Start.Kind != retention.StartObject })
+	s.whole = e.layout == nil || rule.Action == retention.Delete && !byField
 	if s.whole {
 		p.finder = nil
 		return s, nil
+	}
+	for _, b := range bounds {
+		if b.Rule.Start.Kind == retention.StartObject && len(b.Rule.When) > 0 {
+			return nil, connectors.Permanent(dsr.CodeInvalid, b.Rule.Name+" has a condition on objects, and "+rule.Name+" is about the records in them",
+				"Remove when, or let every rule that this one waits for start at object_age.", nil)
+		}
 	}
 	var err error
 	p.finder, err = e.layout.Due(rule, cut, holds)
@@ -143,10 +152,16 @@ func (s *sweeping) stays(ctx context.Context, key string, d dueVersion) (dsr.Met
 	return dsr.Delete, nil
 }
 
-// uploads calls fn for every unfinished upload that is due, unless its key is held.
-func (s *sweeping) uploads(ctx context.Context, before time.Time, fn func(upload) error) error {
+// uploads calls fn for every unfinished upload that is due at a cut-off, unless its key is held.
+func (s *sweeping) uploads(ctx context.Context, cut connectors.Cut, fn func(upload) error) error {
 	if !s.whole || len(s.rule.When) > 0 || len(s.e.props) > 0 {
 		return nil
+	}
+	before := cut.Before
+	for _, a := range cut.After { // of an upload nobody knows what it will meet
+		if a.Before.Before(before) {
+			before = a.Before
+		}
 	}
 	return s.b.uploads(ctx, []string{s.e.pattern.prefix}, func(u upload) error {
 		key, ok := s.e.pattern.Match(u.Key)
@@ -202,7 +217,7 @@ func (b *Bucket) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.D
 	}
 	for i := range out {
 		out[i].Total = total
-		if err := s.uploads(ctx, q.Cuts[i].Before, func(upload) error { out[i].Rows++; return nil }); err != nil {
+		if err := s.uploads(ctx, q.Cuts[i], func(upload) error { out[i].Rows++; return nil }); err != nil {
 			return nil, err
 		}
 	}
@@ -373,7 +388,7 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 		}
 	}
 	var d decided
-	err := s.uploads(ctx, s.cut.Before, func(u upload) error {
+	err := s.uploads(ctx, s.cut, func(u upload) error {
 		d.victims = append(d.victims, victim{Key: u.Key, Upload: u.ID, Tallies: s.tally("", dsr.Delete, 1)})
 		return nil
 	})

@@ -6,11 +6,14 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/connectortest"
+	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // Objects that go by their age are not read, unless somebody is held: then each is, and one with their records stays, and
@@ -66,6 +69,31 @@ func TestSweepByAgeAfterAnEarlierRule(t *testing.T) {
 	require.Len(t, s.places(t), 1)
 	cut.After[0].Before = future.Before
 	require.Len(t, sweep(t, b, connectors.SweepJob{Entity: "avatars", Rule: byAge(), Cut: cut}).Tallies(), 1)
+}
+
+// One beside it that starts in the records is asked of each of them: the object's own age says nothing about that.
+func TestSweepByAgeBesideARuleAboutRecords(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, true)
+	s.put(t, "events/all", []byte(at("2020-01-01")))
+	s.put(t, "events/mixed", []byte(at("2020-01-01")+at("2030-01-01")))
+	s.put(t, "events/none", []byte(at("2030-01-01")))
+	inside := connectors.Rule{}
+	inside.Name, inside.Action = "inside", retention.Next
+	inside.Start = retention.StartingPoint{Kind: retention.StartField, Field: "at", Null: retention.NullKeep}
+	sys := lake()
+	sys.Entities[0].Rules = []connectors.Rule{inside, byAge()}
+	b := s.open(t, sys, connectors.Options{})
+	cut := future
+	cut.After = []connectors.Bound{{Rule: inside, Before: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)}}
+	due, err := b.Due(background, connectors.DueQuery{Entity: "events", Rule: byAge(), Cuts: []connectors.Cut{cut}})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, due[0].Rows)
+	require.Equal(t, map[string]int64{" events delete": 2}, sums(sweep(t, b, connectors.SweepJob{Entity: "events", Rule: byAge(), Cut: cut}).Tallies()))
+	require.Equal(t, map[string][]string{"events/mixed": {at("2030-01-01")}, "events/none": {at("2030-01-01")}}, s.texts(t))
+
+	_, err = b.Due(background, connectors.DueQuery{Entity: "events", Rule: byAge(dsr.Condition{Field: "user_id", Values: []string{"1"}}), Cuts: []connectors.Cut{cut}})
+	require.True(t, connectors.IsPermanent(err), "a condition on objects cannot be asked of records: %v", err)
 }
 
 // A hold on a person keeps the uploads that their key names, from sweeps and from erasures.

@@ -213,6 +213,7 @@ func (v *systemValidator) retention(e *connectors.Entity, at string) {
 	for i, rule := range e.Rules {
 		path := fmt.Sprintf("%s.retention[%d]", at, i)
 		v.maskFields(e, path+".mask", rule.Masks)
+		v.minima(e, i, path)
 		for j, related := range rule.Start.Latest {
 			place := fmt.Sprintf("%s.start.latest[%d]", path, j)
 			target := v.s.Entity(related.Entity)
@@ -222,6 +223,37 @@ func (v *systemValidator) retention(e *connectors.Entity, at string) {
 			case !slices.ContainsFunc(target.OwnedBy, func(o connectors.Owner) bool { return o.Entity == e.Name }):
 				v.faultAt(place, "is not of rows that "+e.Name+" owns", "related rows are those whose owned_by leads here")
 			}
+		}
+	}
+}
+
+// minima refuses a rule by which rows would go whose statutory minimum cannot be asked for.
+func (v *systemValidator) minima(e *connectors.Entity, at int, path string) {
+	rule := e.Rules[at]
+	if rule.Action == retention.Pseudonymise {
+		return
+	}
+	if e.Keep != nil && v.m.Classes[e.Keep.Class].Minimum != (retention.Period{}) &&
+		!slices.ContainsFunc(e.Rules, func(r connectors.Rule) bool { return r.Class.Name == e.Keep.Class }) {
+		v.faultAt(path, "takes rows that are kept for class "+e.Keep.Class+", and no rule says when its statutory minimum begins",
+			"write a rule of that class too: {class: "+e.Keep.Class+", start: COLUMN, action: delete}")
+	}
+	if rule.Action != retention.Expire {
+		return
+	}
+	waits := minimaBeside(e, at)
+	for i := range waits {
+		waits[i].Class.Period = waits[i].Class.Minimum
+	}
+	for _, r := range e.Rules[:at] {
+		if r.Action == retention.Next {
+			waits = append(waits, r)
+		}
+	}
+	for _, r := range waits {
+		if r.Start.Kind != rule.Start.Kind || r.Class.Start.EndsYear() || !rule.Class.Period.Covers(r.Class.Period) {
+			v.faultAt(path+".action", "expire cannot wait for another rule of the entity, "+r.Name+": a system's own retention reads nothing",
+				"write action: delete, or a class whose period is the longer one and whose start is the same")
 		}
 	}
 }

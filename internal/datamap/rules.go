@@ -18,7 +18,9 @@ type Rule struct {
 	System, Entity string
 	// Earlier are the rules of the Entity before this one whose action is next, in the order of the map.
 	Earlier []connectors.Rule
-	reach   string // what a Sweep of the rule reaches: see [Map.reach]
+	// Minima are the other rules of the Entity that have a statutory minimum, for a rule by which rows go.
+	Minima []connectors.Rule
+	reach  string // what a Sweep of the rule reaches: see [Map.reach]
 }
 
 // Rules lists every deletion rule in the order of the map: System, Entity, rule.
@@ -27,9 +29,10 @@ func (m *Map) Rules() []Rule {
 	for _, s := range m.Systems {
 		for _, e := range s.Entities {
 			var earlier []connectors.Rule
-			for _, rule := range e.Rules {
+			for i, rule := range e.Rules {
 				all = append(all, Rule{
-					Rule: rule, System: s.Name, Entity: e.Name, Earlier: slices.Clone(earlier), reach: m.reach(s, &e, rule.Action),
+					Rule: rule, System: s.Name, Entity: e.Name, Earlier: slices.Clone(earlier), Minima: minimaBeside(&e, i),
+					reach: m.reach(s, &e, rule.Action),
 				})
 				if rule.Action == retention.Next {
 					earlier = append(earlier, rule)
@@ -50,11 +53,32 @@ func (m *Map) Rule(name string) (Rule, bool) {
 	return Rule{}, false
 }
 
+// minimaBeside lists the rules of an Entity, but for the one at a position and those that it waits for anyway, whose
+// statutory minimum keeps rows from going by it: a minimum is of the rows that its rule means, whichever rule they are
+// due by. What is masked stays, so it keeps nothing from that.
+func minimaBeside(e *connectors.Entity, at int) []connectors.Rule {
+	if e.Rules[at].Action == retention.Pseudonymise {
+		return nil
+	}
+	var all []connectors.Rule
+	for i, r := range e.Rules {
+		waits := i < at && r.Action == retention.Next
+		if i != at && !waits && r.Class.Minimum != (retention.Period{}) {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // Cut returns where the rule cuts on today, which is in the controller's time zone.
 func (r *Rule) Cut(today time.Time) connectors.Cut {
 	cut := connectors.Cut{Before: r.Class.Cutoff(today), Zone: today.Location()}
 	for _, earlier := range r.Earlier {
 		cut.After = append(cut.After, connectors.Bound{Rule: earlier, Before: earlier.Class.Cutoff(today)})
+	}
+	for _, other := range r.Minima {
+		other.Class.Period = other.Class.Minimum
+		cut.After = append(cut.After, connectors.Bound{Rule: other, Before: other.Class.Cutoff(today)})
 	}
 	return cut
 }

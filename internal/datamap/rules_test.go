@@ -111,11 +111,17 @@ func TestCut(t *testing.T) {
 	cut := last.Cut(today)
 	require.Equal(t, m.Controller.Zone, cut.Zone)
 	require.Equal(t, "2029-01-02T00:00:00+01:00", cut.Before.Format(time.RFC3339))
-	require.Len(t, cut.After, 1)
+	require.Len(t, cut.After, 2)
 	require.Equal(t, "shop.sales.orders.accounting", cut.After[0].Rule.Name)
 	require.Equal(t, "2024-07-01T00:00:00+02:00", cut.After[0].Before.Format(time.RFC3339), "the fiscal year that ended in June 2024")
+	require.Equal(t, "shop.sales.orders.support", cut.After[1].Rule.Name, "nothing goes before a statutory minimum, whichever rule it is due by")
+	require.Equal(t, "2031-01-02T00:00:00+01:00", cut.After[1].Before.Format(time.RFC3339), "P1Y of the class and not P2Y, its period")
 	support, _ := m.Rule("shop.sales.orders.support")
-	require.Empty(t, support.Cut(today).After)
+	require.Empty(t, support.Cut(today).After, "what is masked stays")
+	older, _ := load(t, "shop.yaml", "start: placed_at, action: next", "start: placed_at, action: delete").Rule("shop.sales.orders.last")
+	cut = older.Cut(today)
+	require.Len(t, cut.After, 2)
+	require.Equal(t, "2025-07-01T00:00:00+02:00", cut.After[1].Before.Format(time.RFC3339), "P6Y by law")
 }
 
 // TestRuleHash: an approval ends when the rule, its masks, or a rule that it waits for changes, and with nothing else.
@@ -185,7 +191,7 @@ func TestRuleHashReaches(t *testing.T) {
 func TestKeptForEver(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, load(t, "shop.yaml").Findings())
-	m := load(t, "shop.yaml", "          - {class: accounting, start: placed_at, action: next}\n", "")
+	m := load(t, "shop.yaml", "          - {class: accounting, start: placed_at, action: next}\n", "", ", minimum: P6Y", "")
 	found := m.Findings()
 	require.Len(t, found, 1)
 	require.Equal(t, datamap.FindKeepWithoutRule, found[0].Code)

@@ -57,7 +57,7 @@ var beyondForm = map[string]bool{
 	"subject_without_identifier": true, "tenant_without_tenants": true, "tenants_unsaid": true, "time_zone": true,
 	"two_documents": true, "unknown_target": true, "unowned": true,
 	"flat_unowned": true, "minimum_above_period_alone": true, "rule_due_before_minimum": true, "rule_mask_undeclared": true,
-	"rule_next_is_last": true, "rule_related": true, "rule_same_name": true, "rule_start_unsaid": true,
+	"rule_minimum_beside": true, "rule_next_is_last": true, "rule_related": true, "rule_same_name": true, "rule_start_unsaid": true,
 	"rule_unknown_class": true, "setting_identifier_left": true, "setting_names_unknown_identifier": true,
 }
 

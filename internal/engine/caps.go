@@ -23,11 +23,15 @@ func overCap(r *datamap.Rule, slack, due, total int64, done []*retention.Sweep) 
 			". Nothing deleted."
 	}
 	mean := meanDue(done)
-	if limit := r.Cap.Growth; limit > 0 && mean > 0 && due > slack && float64(due) > limit*mean {
-		return stopped + ", " + times(float64(due)/mean) + " the mean of the last " + strconv.Itoa(len(done)) + " sweeps, cap " +
-			times(limit) + ". Nothing deleted."
+	limit := r.Cap.Growth
+	switch {
+	case limit == 0 || len(done) == 0 || due <= slack || float64(due) <= limit*mean:
+		return ""
+	case mean == 0:
+		return stopped + ", and nothing in the last " + strconv.Itoa(len(done)) + " sweeps, cap " + times(limit) + ". Nothing deleted."
 	}
-	return ""
+	return stopped + ", " + times(float64(due)/mean) + " the mean of the last " + strconv.Itoa(len(done)) + " sweeps, cap " +
+		times(limit) + ". Nothing deleted."
 }
 
 // meanDue is the mean of what earlier Sweeps found due.

@@ -175,3 +175,57 @@ func TestAHoldOnOneTenantsRows(t *testing.T) {
 	require.EqualValues(t, 3, x.count("SELECT count(*) FROM customers WHERE account = 'a'"))
 	require.Zero(t, x.count("SELECT count(*) FROM customers WHERE account = 'b'"))
 }
+
+// A row of which one rule's law says that it must stay does not go by another rule of its entity, in which only the one's
+// conditions count; what is masked stays, and may be.
+func TestAStatutoryMinimumWinsOverEveryRule(t *testing.T) {
+	t.Parallel()
+	x := sqliteTarget(t, `
+CREATE TABLE customers (id INTEGER PRIMARY KEY, email TEXT);
+CREATE INDEX customers_email ON customers (email);
+CREATE TABLE papers (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers (id), kind TEXT NOT NULL, made_on DATE NOT NULL, paid_on DATE, note TEXT);
+CREATE INDEX papers_customer ON papers (customer_id);
+CREATE INDEX papers_made ON papers (made_on);
+CREATE INDEX papers_paid ON papers (paid_on);
+INSERT INTO customers VALUES (1, 'ada@example.com');
+INSERT INTO papers VALUES (1, 1, 'invoice', '2024-01-01', '2024-02-01', 'x'), (2, 1, 'draft', '2024-01-01', '2026-02-01', 'x'),
+ (3, 1, 'invoice', '2024-01-01', '2026-02-01', 'x'), (4, 1, 'invoice', '2024-01-01', NULL, 'x'), (5, 1, 'draft', '2026-02-28', NULL, 'x');
+`)
+	h := open(t, dbtest.SQLite(t), map[string]string{"SHOP": x.url}, auto)
+	h.activate(`
+version: 1
+controller: {name: Example AB, country: SE, time_zone: Europe/Stockholm}
+identifiers: {email: {kind: email}}
+deletion_classes:
+  notes: {period: P30D, from: collection}
+  short: {period: P1M, from: collection}
+  books: {period: P2Y, minimum: P1Y, from: end_of_process}
+systems:
+  shop:
+    connector: sqlite
+    dsn: ${SHOP}
+    entities:
+      customers: {subject: true, fields: {email: {identifier: email}}, not_personal: [id], erase: delete, anchor: {email: random}}
+      papers:
+        owned_by: {customer_id: customers}
+        fields: {note: {}}
+        not_personal: [kind, made_on, paid_on]
+        keep: {article: "17(3)(b)", class: books}
+        mask: {note: "-"}
+        retention:
+          - {class: short, start: made_on, action: delete, review: never}
+          - {class: books, start: paid_on, if_null: keep, when: {kind: invoice}, action: delete, review: never}
+          - {class: notes, start: made_on, action: pseudonymise, mask: {note: "-"}, review: never}
+`)
+	f, err := h.Forecast(t.Context(), officer, "shop.papers.short")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, f.Rules[0].Horizons[0].Rows)
+	s := h.sweepNow("shop.papers.short")
+	h.drain()
+	require.EqualValues(t, 2, h.swept(s.ID, retention.SweepDone).Count(dsr.Delete))
+	require.Zero(t, x.count("SELECT count(*) FROM papers WHERE id IN (1, 2)"), "of one the minimum has ended, of the other there is none")
+	require.EqualValues(t, 3, x.count("SELECT count(*) FROM papers"))
+	s = h.sweepNow("shop.papers.notes")
+	h.drain()
+	require.EqualValues(t, 2, h.swept(s.ID, retention.SweepDone).Count(dsr.Mask))
+}

@@ -68,6 +68,28 @@ func TestACapOnGrowthDeletesNothing(t *testing.T) {
 	require.EqualValues(t, 90, h.swept(h.sweeps()[0].ID, retention.SweepDone).Count(dsr.Delete), "three times as much is not more")
 }
 
+// After nights in which nothing was due any number is growth.
+func TestACapOnGrowthFromNothing(t *testing.T) {
+	t.Parallel()
+	h, x := sweepHouse(t, dbtest.SQLite(t), 0, ", review: never, cap: {growth: 3}", func(c *engine.Config) { c.Policy.CountSlack = 10 })
+	h.night()
+	h.night()
+	for _, s := range h.sweeps() {
+		require.Zero(t, *h.swept(s.ID, retention.SweepDone).Due)
+	}
+	for i := range 11 {
+		x.exec("INSERT INTO logins VALUES (?, 1, '2026-01-01 08:00:00')", i)
+	}
+	h.untouched()
+	h.night()
+	s := h.swept(h.sweeps()[0].ID, retention.SweepStopped)
+	require.Equal(t, "Stopped: 11 due, and nothing in the last 2 sweeps, cap 3 times. Nothing deleted.", s.Hint)
+	h.hooks.sweep = nil
+	x.exec("DELETE FROM logins WHERE id = 1")
+	h.night()
+	require.EqualValues(t, 10, h.swept(h.sweeps()[0].ID, retention.SweepDone).Count(dsr.Delete), "so few say nothing")
+}
+
 // What cannot be counted is not swept, and says so.
 func TestFaultsOfCounting(t *testing.T) {
 	t.Parallel()
