@@ -162,6 +162,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"RandomGraphs", ties, testRandomGraphs},
 		{"Due", removal, testDue},
 		{"Sweep", removal, testSweep},
+		{"SweepUnreadStart", removal, testSweepUnreadStart},
 		{"SweepFamily", ties, testSweepFamily},
 		{"SweepShared", ties, testSweepShared},
 		{"SweepHeld", removal, testSweepHeld},

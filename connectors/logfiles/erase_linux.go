@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -33,6 +34,9 @@ type checkpoint struct {
 	progress
 	Intent *intent `json:"intent,omitempty"`
 	Faults faults  `json:"faults,omitempty"`
+	// Unread are records that a rule cannot read the start of (see [records.Totals]); UnreadIn says where the first is.
+	Unread   int64  `json:"unread,omitempty"`
+	UnreadIn string `json:"unread_in,omitempty"`
 }
 
 // intent is the exchange or removal that is about to happen. After an interruption what stands under the temporary name
@@ -295,6 +299,7 @@ func (w *worker) rewrite(ctx context.Context, m *match, h *os.File, f *records.F
 	case err != nil:
 		return err
 	case !t.Changed:
+		w.left(m, t)
 		w.done = append(w.done, w.tallies(t)...)
 		return nil
 	}
@@ -310,6 +315,7 @@ func (w *worker) rewrite(ctx context.Context, m *match, h *os.File, f *records.F
 		if err != nil {
 			return nil, w.unread(m, h, err)
 		}
+		w.left(m, t)
 		if w.sweeps && t.Left == 0 {
 			r.abandon()
 			r.remove()
@@ -317,6 +323,14 @@ func (w *worker) rewrite(ctx context.Context, m *match, h *os.File, f *records.F
 		}
 		return w.tallies(t), r.finish(h)
 	})
+}
+
+// left notes what a rule leaves because nobody can read its start.
+func (w *worker) left(m *match, t records.Totals) {
+	if t.Unread > 0 && w.cp.Unread == 0 {
+		w.cp.UnreadIn = fmt.Sprintf("%s at offset %d", w.where(m), t.UnreadAt)
+	}
+	w.cp.Unread += t.Unread
 }
 
 // tallies are what counts of a pass over one file: what a hold keeps is counted in Sweeps only.

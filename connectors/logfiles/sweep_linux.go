@@ -196,7 +196,10 @@ func (f *Folder) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.S
 	if err := w.save(ctx); err != nil {
 		return w.measures, err
 	}
-	return w.measures, w.faults.first()
+	if err = w.faults.first(); w.cp.Unread > 0 {
+		err = errors.Join(err, records.UnreadStart(e.Name, w.cp.UnreadIn, w.cp.Unread))
+	}
+	return w.measures, err
 }
 
 // errStopped says that the engine wants the Sweep to stop at once.

@@ -3,6 +3,8 @@ package memory
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -80,8 +82,29 @@ func (db *DB) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.Swee
 			return measures, yield(ctx, j, &cp, done)
 		}
 	}
-	return measures, saveSweep(ctx, j, &cp, done)
+	if err := saveSweep(ctx, j, &cp, done); err != nil {
+		return measures, err
+	}
+	return measures, db.allRead(j)
 }
+
+// allRead fails a Sweep that has left rows whose start it cannot read.
+func (db *DB) allRead(j connectors.SweepJob) error {
+	db.store.mu.Lock()
+	defer db.store.mu.Unlock()
+	s, err := db.due(j.Entity, j.Rule, j.Cut, j.Held)
+	if err == nil && s.unread > 0 {
+		err = connectors.Permanent(CodeStart, fmt.Sprintf("%s: the start of %d rows is not a date; they stay", j.Entity, s.unread),
+			"Everything else that was due is gone. Correct the rows, or let the rule start elsewhere.", nil)
+	}
+	return err
+}
+
+// CodeStart is of a Sweep that has left rows whose start is there and is not a date.
+const CodeStart dsr.Code = "unreadable-start"
+
+// errUnread says that a row's start is there and is not a date: it is never due.
+var errUnread = errors.New("the start is not a date")
 
 func saveSweep(ctx context.Context, j connectors.SweepJob, cp *sweepPoint, done []connectors.Tally) error {
 	b, err := json.Marshal(cp)
@@ -184,6 +207,7 @@ type sweeping struct {
 	c       *closure // of the rows that go, with the action of each
 	going   []*item
 	held    int64
+	unread  int64            // neither due nor not: see [errUnread]
 	blocked map[*item]string // by which entity
 	total   int64
 }
@@ -216,6 +240,8 @@ func (db *DB) due(entity string, rule connectors.Rule, cut connectors.Cut, holds
 		s.total++
 		is, err := c.isDue(i, rule, cut)
 		switch {
+		case errors.Is(err, errUnread):
+			s.unread++
 		case err != nil:
 			return nil, err
 		case is && i.held:
@@ -294,7 +320,7 @@ func (c *closure) ended(i *item, rule connectors.Rule, before time.Time, zone *t
 	return false, nil
 }
 
-// moment reads a date or a time; one without a zone is the controller's.
+// moment reads a date or a time; one without a zone is the controller's. Of what is neither the error is errUnread.
 func (c *closure) moment(i *item, column string, zone *time.Location) (at time.Time, ok bool, err error) {
 	if column == "" || i.row[column] == nil {
 		return time.Time{}, false, nil
@@ -307,8 +333,7 @@ func (c *closure) moment(i *item, column string, zone *time.Location) (at time.T
 			return at, true, nil
 		}
 	}
-	return time.Time{}, false, connectors.Permanent(dsr.CodeInvalid, "entities."+i.e.Name+"."+column+": a value is not a date",
-		"Correct it, or start the rule elsewhere.", nil)
+	return time.Time{}, false, errUnread
 }
 
 // isMasked reports whether nothing would change if a rule's masks were applied again.
@@ -439,6 +464,9 @@ func (c *closure) minimum(i *item, zone *time.Location) (bool, error) {
 		class := r.Class
 		class.Period = class.Minimum
 		ended, err := c.ended(i, r, class.Cutoff(c.db.now().In(zone)), zone)
+		if errors.Is(err, errUnread) {
+			return true, nil
+		}
 		if err != nil || !ended {
 			return !ended, err
 		}

@@ -257,12 +257,13 @@ func TestDue(t *testing.T) {
 	require.Equal(t, `{"at":0,"user":{"id":42}}`+"\n", out)
 	require.Equal(t, []connectors.Tally{{Entity: "events", Method: dsr.Held, Rows: 1}, {Entity: "events", Method: dsr.Delete, Rows: 1}}, totals.Tallies)
 
-	e := events()
-	f, err := layout(t, e).Due(rule(nil), cut, connectors.Holds{})
-	require.NoError(t, err)
-	_, err = f.Scan(context.Background(), "o", strings.NewReader(`{"at":"canary"}`), nil)
-	require.True(t, connectors.IsPermanent(err))
-	require.NotContains(t, err.Error(), "canary")
+	// what cannot be read stays and is counted, unless the rule is not about it
+	out, totals = due(rule(nil), cut, connectors.Holds{}, `{"at":0}`, `{"at":"canary"}`, `{"at":"2020-13-45"}`, `{"at":0}`)
+	require.Equal(t, `{"at":"canary"}`+"\n"+`{"at":"2020-13-45"}`+"\n", out)
+	require.EqualValues(t, 2, totals.Unread)
+	require.EqualValues(t, len(`{"at":0}`)+1, totals.UnreadAt)
+	_, totals = due(rule(func(r *connectors.Rule) { r.When = []dsr.Condition{{Field: "kind", NotNull: true}} }), cut, connectors.Holds{}, `{"at":"canary"}`)
+	require.Zero(t, totals.Unread)
 }
 
 func TestPseudonymisingIsDoneOnce(t *testing.T) {

@@ -1,6 +1,8 @@
 package records
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,8 +20,8 @@ type due struct {
 }
 
 // Due looks for records that a rule makes due, minus what is held: they are deleted, or masked when the rule
-// pseudonymises and a mask does not hold yet. A rule that starts with the object's age needs [Finder.Stored]. A start
-// that is there and is not a time is a permanent error of the pass.
+// pseudonymises and a mask does not hold yet. A rule that starts with the object's age needs [Finder.Stored]. A record
+// whose start is there and is not a time is not due; it stays, and is counted in [Totals.Unread].
 func (l *Layout) Due(rule connectors.Rule, cut connectors.Cut, held connectors.Holds) (*Finder, error) {
 	d := &due{rule: rule, cut: cut}
 	for _, b := range d.bounds() {
@@ -110,13 +112,25 @@ func (w *worker) start(r *record, name string) (t time.Time, ok bool, err error)
 		}
 		at, is := w.l.times.parse(string(w.text(r.body, v)), w.due.cut.Zone)
 		if !is {
-			return t, false, &fault{v.from, "has a start that is not a time"}
+			return t, false, errUnread
 		}
 		if !ok || at.After(t) {
 			t, ok = at, true
 		}
 	}
 	return t, ok, nil
+}
+
+// CodeStart is of a Sweep that has left records whose start is there and is not a time.
+const CodeStart dsr.Code = "unreadable-start"
+
+// errUnread says that a record's start is there and is not a time.
+var errUnread = errors.New("the start is not a time")
+
+// UnreadStart is the error of a Sweep that has left n records whose start is not a time. where is the first of them.
+func UnreadStart(entity, where string, n int64) error {
+	return connectors.Permanent(CodeStart, fmt.Sprintf("%s: %d records have a start that is not a time, and stay; one is in %s", entity, n, where),
+		"Everything else that was due is gone. Correct the records or time_format, or let the rule start elsewhere.", nil)
 }
 
 // method is what a Sweep does to a record that is due.

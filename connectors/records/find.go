@@ -2,6 +2,7 @@ package records
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"time"
 
@@ -201,6 +202,7 @@ type record struct {
 	matched   []int     // values that hold an identifier of an owner
 	held      bool
 	due       bool
+	unread    bool // a rule would have to read its start and cannot
 	time      time.Time
 }
 
@@ -324,7 +326,9 @@ func (w *worker) look(body []byte, at time.Time) (*record, error) {
 		r.held = r.held || w.meets(r, when)
 	}
 	if w.due != nil {
-		r.due, err = w.isDue(r)
+		if r.due, err = w.isDue(r); errors.Is(err, errUnread) {
+			r.unread, err = true, nil
+		}
 	}
 	return r, err
 }

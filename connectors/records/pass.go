@@ -209,6 +209,10 @@ func (t *Totals) add(o Totals) {
 	t.Bytes += o.Bytes
 	t.Left += o.Left
 	t.Changed = t.Changed || o.Changed
+	if t.Unread == 0 {
+		t.UnreadAt = o.UnreadAt
+	}
+	t.Unread += o.Unread
 	if o.Latest.After(t.Latest) {
 		t.Latest = o.Latest
 	}
@@ -332,7 +336,7 @@ func (m *matching) records(b *block) ([]byte, error) {
 	}
 	for at, n := b.preamble, 0; at < len(b.data); at += n {
 		n = m.l.format.next(b.data[at:])
-		a, err := m.record(b, b.data[at:at+n])
+		a, err := m.record(b, at, b.data[at:at+n])
 		if err != nil {
 			return nil, damaged(b.offset+int64(at), err)
 		}
@@ -366,8 +370,8 @@ func (m *matching) records(b *block) ([]byte, error) {
 	return append(out, b.data[kept:]...), nil
 }
 
-// record finds out what becomes of one record.
-func (m *matching) record(b *block, rec []byte) (act, error) {
+// record finds out what becomes of one record, which begins at an offset of the block.
+func (m *matching) record(b *block, offset int, rec []byte) (act, error) {
 	if len(rec) > MaxRecord {
 		return act{}, tooLong
 	}
@@ -390,6 +394,12 @@ func (m *matching) record(b *block, rec []byte) (act, error) {
 	r, err := m.look(body, at)
 	if err != nil {
 		return act{}, err
+	}
+	if r.unread {
+		if b.totals.Unread == 0 {
+			b.totals.UnreadAt = b.offset + int64(offset)
+		}
+		b.totals.Unread++
 	}
 	a, err := m.decide(rec, r, m.hits)
 	if a.deleted {

@@ -193,6 +193,10 @@ type Totals struct {
 	Left    int64 // records that remain
 	Tallies []connectors.Tally
 	Latest  time.Time // latest time of any record, by the Entity's time field
+	// Unread are records that a rule leaves because their start is there and is not a time; UnreadAt is the first one's
+	// offset.
+	Unread   int64
+	UnreadAt int64
 	// Unsearched names fields with text that the map does not declare, sorted, at most a hundred. What looks like a value
 	// and not a name is written as *.
 	Unsearched []string

@@ -40,6 +40,8 @@ type checkpoint struct {
 	Again     []string           `json:",omitempty"` // keys to be looked at once more: others wrote to them meanwhile
 	Conflicts int                `json:",omitempty"` // how often in a row
 	Failed    []failure          `json:",omitempty"`
+	Unread    int64              `json:",omitempty"` // records that a rule cannot read the start of; see [records.Totals]
+	UnreadIn  string             `json:",omitempty"` // where the first of them is
 }
 
 // victim is a version, a delete marker or an upload that goes.

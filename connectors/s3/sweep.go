@@ -2,11 +2,14 @@ package s3
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/connectors/records"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/retention"
 )
@@ -369,7 +372,7 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 			return err
 		}
 		plans := make([]decided, len(objects))
-		err = each(ctx, s.workers, objects, func(ctx context.Context, i int, o object) (err error) {
+		err = w.apart(ctx, s.pass, objects, func(ctx context.Context, i int, o object) (err error) {
 			plans[i], err = s.plan(ctx, o)
 			return err
 		})
@@ -379,6 +382,12 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 		var d decided
 		for _, p := range plans {
 			d.add(p)
+		}
+		if len(w.cp.Again) == 0 { // what is looked at again was counted then
+			if w.cp.Unread == 0 {
+				w.cp.UnreadIn = d.unreadIn
+			}
+			w.cp.Unread += d.unread
 		}
 		if err := w.chunk(ctx, s.pass, d, last, end); err != nil {
 			return err
@@ -397,6 +406,9 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 	}
 	if err != nil {
 		return err
+	}
+	if w.cp.Unread > 0 {
+		return errors.Join(w.cp.failures(), records.UnreadStart(s.e.Name, w.cp.UnreadIn, w.cp.Unread))
 	}
 	return w.cp.failures()
 }
@@ -428,6 +440,9 @@ func (s *sweeping) plan(ctx context.Context, o object) (decided, error) {
 	var d decided
 	stays := false
 	for _, r := range read {
+		if n := r.totals.Unread; n > 0 {
+			d.add(decided{unread: n, unreadIn: fmt.Sprintf("%s at offset %d", s.e.where(o.Key, r.version, nil), r.totals.UnreadAt)})
+		}
 		rows, held := s.rows(r)
 		switch {
 		case r.wait != nil && rows > 0:

@@ -82,11 +82,23 @@ func (w *work) next(ctx context.Context, p *pass, prefixes []string) (objects []
 // other objects are worked.
 func (w *work) look(ctx context.Context, p *pass, objects []object) ([]*surveyed, error) {
 	seen := make([]*surveyed, len(objects))
-	faults := make([]error, len(objects))
-	err := each(ctx, p.workers, objects, func(ctx context.Context, i int, o object) (err error) {
+	err := w.apart(ctx, p, objects, func(ctx context.Context, i int, o object) (err error) {
 		seen[i], err = p.look(ctx, o)
+		if err != nil {
+			seen[i] = nil
+		}
+		return err
+	})
+	return seen, err
+}
+
+// apart calls fn for objects together. One that cannot be worked for good is a failure of its own; the others are worked.
+func (w *work) apart(ctx context.Context, p *pass, objects []object, fn func(ctx context.Context, i int, o object) error) error {
+	faults := make([]error, len(objects))
+	err := each(ctx, p.workers, objects, func(ctx context.Context, i int, o object) error {
+		err := fn(ctx, i, o)
 		if connectors.IsPermanent(err) && dsr.CodeOf(err) != dsr.CodeForbidden {
-			seen[i], faults[i], err = nil, err, nil
+			faults[i], err = err, nil
 		}
 		return err
 	})
@@ -95,10 +107,13 @@ func (w *work) look(ctx context.Context, p *pass, objects []object) ([]*surveyed
 			w.failAll(p, f)
 		}
 	}
-	return seen, err
+	return err
 }
 
 func (w *work) failAll(p *pass, err error) {
+	if len(p.people.batch) == 0 { // a Sweep has no subjects
+		w.cp.fail("", p.e.Name, err, false)
+	}
 	for _, s := range p.people.batch {
 		w.cp.fail(s.Ref, p.e.Name, err, false)
 	}
@@ -111,6 +126,8 @@ type decided struct {
 	rewrites []rewriting
 	victims  []victim
 	stays    []connectors.Tally // what is tallied though nothing has to be done for it any more: kept records
+	unread   int64              // records that a rule cannot read the start of
+	unreadIn string             // where the first of them is
 }
 
 func (d *decided) add(o decided) {
@@ -118,6 +135,10 @@ func (d *decided) add(o decided) {
 	for _, t := range o.stays {
 		d.stays = tallied(d.stays, t)
 	}
+	if d.unread == 0 {
+		d.unreadIn = o.unreadIn
+	}
+	d.unread += o.unread
 }
 
 // together lets what stays of a key be tallied with its rewriting: a key that is looked at again is counted then.

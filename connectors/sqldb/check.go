@@ -87,6 +87,8 @@ const (
 	FindUnindexedStart = "unindexed-start"
 	// FindNullStart: a deletion rule's starting point may be NULL and the rule does not say what that means.
 	FindNullStart = "null-start"
+	// FindUnreadStart: a deletion rule starts at text that is no date in some rows, which are never due.
+	FindUnreadStart = "unreadable-start"
 	// FindStartType: a deletion rule starts at a column that cannot be compared with a day.
 	FindStartType = "start-type-mismatch"
 	// FindConditionValue: a deletion rule's condition asks for a value that its column cannot hold.
@@ -153,13 +155,12 @@ func (d *DB) Check(ctx context.Context) ([]connectors.Finding, error) {
 	k.checkCycles()
 	k.checkMasks(ctx)
 	for _, check := range []func(context.Context) error{
-		k.checkDiscriminators, k.checkRules, k.checkServer, k.checkPrivileges, k.checkPace,
+		k.checkDiscriminators, k.checkRules, k.checkServer, k.checkPrivileges, k.checkPace, k.checkUsable,
 	} {
 		if err := check(ctx); err != nil {
 			return nil, classify(d.dialect, err)
 		}
 	}
-	k.checkUsable()
 	slices.SortStableFunc(k.found, func(a, b connectors.Finding) int {
 		return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Rule, b.Rule))
 	})
@@ -187,24 +188,31 @@ func (k *checker) failed() bool {
 	})
 }
 
-// checkUsable builds what the verbs work with. What they would refuse and nothing else found is a finding too.
-func (k *checker) checkUsable() {
+// checkUsable builds what the verbs work with, and looks with it at what rules start with. What the verbs would refuse and
+// nothing else found is a finding too.
+func (k *checker) checkUsable(ctx context.Context) error {
 	m, err := newModel(k.d, k.c)
 	if err != nil {
 		if !k.failed() {
 			k.fail(FindUnusableMap, "", "", err.Error(), hintOf(err))
 		}
-		return
+		return nil
 	}
+	var failed error
 	k.eachRule(func(e *checked, r *connectors.Rule, after []*connectors.Rule) {
 		cut := connectors.Cut{Before: k.d.now(), Zone: time.UTC}
 		for _, a := range after {
 			cut.After = append(cut.After, connectors.Bound{Rule: *a, Before: cut.Before})
 		}
-		if _, err := m.newSweepRule(e.Name, *r, cut, connectors.Holds{}); err != nil && !k.failed() {
+		u, err := m.newSweepRule(e.Name, *r, cut, connectors.Holds{})
+		switch {
+		case err == nil:
+			failed = cmp.Or(failed, k.checkStarts(ctx, u))
+		case !k.failed():
 			k.fail(FindUnusableMap, e.Name, "", err.Error(), hintOf(err))
 		}
 	})
+	return failed
 }
 
 // unreachable turns a failure to connect into a finding.

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,17 +18,21 @@ import (
 // findCodes are the values of the constants Find….
 func findCodes(t *testing.T) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "check.go", nil, 0)
+	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var codes []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Find") {
-			code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
-			require.NoError(t, err)
-			codes = append(codes, code)
-		}
-		return true
-	})
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Find") {
+				code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				codes = append(codes, code)
+			}
+			return true
+		})
+	}
 	slices.Sort(codes)
 	return codes
 }
@@ -36,7 +41,9 @@ func findCodes(t *testing.T) []string {
 func TestEveryCodeHasADefectAndALine(t *testing.T) {
 	t.Parallel()
 	severities := map[string]string{
-		FindUnusableMap: "error", // what no other code names, so that there is no known defect
+		FindUnusableMap: "error",   // what no other code names, so that there is no known defect
+		FindLagUnseen:   "warning", // of the pace, not of the map: see sweep_replica_test.go
+		FindLoadUnseen:  "warning",
 	}
 	add := func(code, severity string) {
 		switch severities[code] {

@@ -115,6 +115,30 @@ func (k *checker) checkStart(e *checked, r *connectors.Rule) {
 	}
 }
 
+// checkStarts reports text that is no date where a rule starts: the first rows in the order of the text are looked at.
+func (k *checker) checkStarts(ctx context.Context, u *sweepRule) error {
+	cols := u.textual()
+	if len(cols) == 0 {
+		return nil
+	}
+	s, release, err := k.d.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for _, c := range cols {
+		n, err := u.start.unread(ctx, s, k.d, c, countLimit)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			k.warn(FindUnreadStart, c.e.Name, c.col.Name, fmt.Sprintf("in %d rows the rule's start is text that is no date: they stay, and every sweep fails for them", n),
+				"Correct the rows, or let the rule start elsewhere.")
+		}
+	}
+	return nil
+}
+
 // startColumn returns the column of a starting point; it reports one that is missing or of another type.
 func (k *checker) startColumn(e *checked, name string) *connectors.Column {
 	c := k.column(e, name, "a rule's start")

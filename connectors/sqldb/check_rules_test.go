@@ -124,6 +124,14 @@ func startAt(column string) func(*connectors.System) {
 	return onRule("logins", func(r *connectors.Rule) { r.Start.Field = column })
 }
 
+// dayColumn adds a column of text to start at.
+const dayColumn = "ALTER TABLE logins ADD day VARCHAR(20) NOT NULL DEFAULT '2020-01-01';\nCREATE INDEX logins_day ON logins (day)"
+
+func startAtDay(s *connectors.System) {
+	startAt("day")(s)
+	s.Entity("logins").NotPersonal = append(s.Entity("logins").NotPersonal, "day")
+}
+
 func pseudonymise(masks map[string]mask.Spec) func(*connectors.System) {
 	return onRule("logins", func(r *connectors.Rule) { r.Action, r.Masks = retention.Pseudonymise, masks })
 }
@@ -159,6 +167,22 @@ var ruleDefects = []defect{
 		},
 	},
 	{code: FindStartType, entity: "logins", field: "weight", rule: loginsRule, edit: startAt("weight")},
+	{
+		code: FindUnreadStart, entity: "logins", field: "day", rule: loginsRule, warn: true, edit: startAtDay, fails: string(CodeStart),
+		sql: dayColumn, rows: "INSERT INTO logins (id, c, at, seen, weight, kind, day) VALUES (62, 2, '2020-01-01', '2020-01-01', 1, 'web', '2020-13-45')",
+	},
+	{
+		code: FindUnreadStart, entity: "visits", field: "at", rule: loginsRule, warn: true, fails: string(CodeStart), // in related rows
+		sql:  "CREATE TABLE visits (id INTEGER PRIMARY KEY, l INTEGER NOT NULL, at VARCHAR(20) NOT NULL);\nCREATE INDEX visits_l ON visits (l)",
+		rows: "INSERT INTO logins (id, c, at, seen, weight, kind) VALUES (62, 2, '2020-01-01', '2020-01-01', 1, 'web');\nINSERT INTO visits VALUES (1, 62, 'soon')",
+		edit: func(s *connectors.System) {
+			s.Entities = append(s.Entities, connectors.Entity{
+				Name: "visits", Erase: dsr.Delete, OwnedBy: []connectors.Owner{{Columns: []string{"l"}, Entity: "logins"}}, NotPersonal: []string{"at"},
+			})
+			r := &s.Entity("logins").Rules[0]
+			r.Start.Latest, r.Start.Null = []retention.Related{{Entity: "visits", Field: "at"}}, retention.NullKeep
+		},
+	},
 	{
 		code: FindStartType, entity: "logins", field: "weight", rule: loginsRule, // in place of another that is NULL
 		edit: onRule("logins", func(r *connectors.Rule) {
@@ -260,7 +284,7 @@ func TestRuleDefects(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%d/%s", i, d.code), func(t *testing.T) {
-					s, raw := site.defective(t, ruleSchema+";\n"+d.sql, ruleRows, func(s *connectors.System) {
+					s, raw := site.defective(t, ruleSchema+";\n"+d.sql, ruleRows+";\n"+d.rows, func(s *connectors.System) {
 						*s = *ruleSystem()
 						d.edit(s)
 					})
@@ -274,11 +298,16 @@ func TestRuleDefects(t *testing.T) {
 					i := slices.IndexFunc(sim.Rules, func(r engine.RuleDifference) bool { return r.Rule == d.rule })
 					require.Equal(t, f.Rules[0].Would, sim.Rules[i].After.Would)
 					swept := w.sweep(d.rule)
-					if d.warn {
+					switch {
+					case d.fails != "":
+						require.Equal(t, retention.SweepFailed, swept.State)
+						require.Equal(t, d.fails, swept.Reason)
+						require.Equal(t, before[0]-1, ruled(t, raw)[0], "what can be read is gone: %s", swept.Hint)
+					case d.warn:
 						require.Equal(t, retention.SweepDone, swept.State, "%s: %s", swept.Reason, swept.Hint)
 						require.Empty(t, f.Rules[0].Would)
 						require.NotEqual(t, before, ruled(t, raw))
-					} else {
+					default:
 						require.Equal(t, retention.SweepFailed, swept.State)
 						require.Equal(t, "check-"+d.code, swept.Reason)
 						require.NotEmpty(t, swept.Hint)

@@ -128,6 +128,7 @@ type defect struct {
 	rows   string // of the subject of cleanRows, in the tables that sql makes
 	bites  string // the reason of needs_attention when a warning comes true with those rows; empty when it cannot
 	rule   string // that the finding is about
+	fails  string // with what the rule's sweep fails although it did what it could; empty when it does not
 }
 
 var defects = []defect{

@@ -134,6 +134,9 @@ func (s *sweep) run(ctx context.Context) error {
 	if err := s.work(ctx); err != nil {
 		return s.stop(ctx, err)
 	}
+	if err := s.allRead(ctx); err != nil {
+		return s.stop(ctx, err)
+	}
 	s.cp.Done = true
 	return s.save(ctx)
 }

@@ -12,11 +12,12 @@ import (
 )
 
 // A starting point is compared with a constant and never the other way about: "column < cut-off" is what an index on the
-// column serves. Columns without a zone are read in the controller's. Text must begin with an ISO 8601 date, whole
-// numbers are seconds since 1970; what looks like neither is never due.
+// column serves. Columns without a zone are read in the controller's. Text must be an ISO 8601 date or time (sweep_text.go),
+// whole numbers are seconds since 1970.
 
 // starts is a starting point with the cut-off before which a row's period has ended.
 type starts struct {
+	m      *model
 	e      *entity
 	before time.Time
 	zone   *time.Location
@@ -37,7 +38,7 @@ func (m *model) newStarts(e *entity, r connectors.Rule, before time.Time, zone *
 	if zone == nil {
 		zone = before.Location()
 	}
-	u := starts{e: e, before: before, zone: zone, null: r.Start.Null}
+	u := starts{m: m, e: e, before: before, zone: zone, null: r.Start.Null}
 	var err error
 	if r.Start.Field != "" {
 		if u.field, err = e.startColumn(r.Start.Field); err != nil {
@@ -144,62 +145,10 @@ func (u *starts) earlier(s *statement, alias string, c *column) {
 				v = u.before.UTC().Format(time.DateTime)
 			}
 		}
-		less(v).add(" AND ", name, " > '0000-00-00'")
+		less(v).add(" AND ", name, " > '0000-00-00' AND month(", name, ") > 0 AND dayofmonth(", name, ") > 0") // of 2024-00-00 nobody knows the day
 	default: // a type without a zone takes the local time and leaves the offset
 		less(local.Format("2006-01-02 15:04:05-07:00"))
 	}
-}
-
-// lastDay is the day after every due text's own day, in whatever zone that is: what an index serves.
-func (u *starts) lastDay() string {
-	return u.before.UTC().AddDate(0, 0, 1).Format(time.DateOnly)
-}
-
-// iso appends that text is an ISO 8601 date or time which is early enough. One that names UTC or the controller's zone is
-// compared to the minute, which is exact, for days begin with one; one that names another waits until its day is over in
-// every zone: two days at most. The year zero is how MySQL, and text that came from it, writes that there is no time yet.
-func (u *starts) iso(s *statement, name string, less func(v string) *statement) {
-	local := u.before.In(u.zone)
-	s.add("(", name, " LIKE '____-__-__%' AND ", name, " NOT LIKE '0000-%' AND (")
-	less(local.AddDate(0, 0, -2).Format(time.DateOnly))
-	s.add(" OR ", name, " NOT LIKE '%Z' AND ", name, " NOT LIKE '%z' AND ", name, " NOT LIKE '%:%+__%' AND ", name, " NOT LIKE '%:%-__%' AND ")
-	less(local.Format(time.DateOnly))
-	for _, offset := range u.offsets() {
-		s.add(" OR replace(substr(", name, ", 1, 16), 'T', ' ') < ")
-		s.arg(u.before.In(time.FixedZone("", offset)).Format("2006-01-02 15:04")).add(" AND (")
-		for i, form := range offsetForms(offset) {
-			if i > 0 {
-				s.add(" OR ")
-			}
-			s.add(name, " LIKE '%:%", form, "'")
-		}
-		s.add(")")
-	}
-	s.add("))")
-}
-
-// offsets are those of UTC and of the controller's zone within half a year of the cut-off, in seconds.
-func (u *starts) offsets() []int {
-	out := []int{0}
-	for months := -6; months <= 6; months++ {
-		if _, offset := u.before.AddDate(0, months, 0).In(u.zone).Zone(); offset%60 == 0 && !slices.Contains(out, offset) {
-			out = append(out, offset)
-		}
-	}
-	return out
-}
-
-// offsetForms are the ways to write an offset at the end of a time.
-func offsetForms(offset int) []string {
-	at := time.Time{}.In(time.FixedZone("", offset))
-	out := []string{at.Format("-07:00"), at.Format("-0700")}
-	if offset%3600 == 0 {
-		out = append(out, at.Format("-07"))
-	}
-	if offset == 0 {
-		out = append(out, "Z", "z", "-00:00")
-	}
-	return out
 }
 
 // ended appends that a row's period has ended.

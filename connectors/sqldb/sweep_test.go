@@ -81,35 +81,51 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 		// column's type by kind, and values: due rows first
 		types     map[string]string
 		due, kept []string
+		unread    []string // no date: it stays, and the sweep fails for it
 	}{
 		{
 			"time with a zone",
 			map[string]string{"postgres": "timestamptz", "mariadb": "timestamp"},
 			[]string{"'2024-06-30 21:59:59+00'", "'2023-01-01 00:00:00+00'"},
 			[]string{"'2024-06-30 22:00:00+00'", "'2024-07-02 00:00:00+00'"},
+			nil,
 		},
 		{
 			"time without a zone",
 			map[string]string{"postgres": "timestamp", "mariadb": "datetime", "sqlite": "datetime"},
 			[]string{"'2024-06-30 23:59:59'", "'2023-01-01 00:00:00'"},
 			[]string{"'2024-07-01 00:00:00'", "'2024-07-02 00:00:00'"},
+			nil,
 		},
 		{
 			"date",
 			map[string]string{"postgres": "date", "mariadb": "date", "sqlite": "date"},
 			[]string{"'2024-06-30'", "'2023-01-01'"},
 			[]string{"'2024-07-01'", "'2024-07-02'"},
+			nil,
+		},
+		{
+			"date without a day",
+			map[string]string{"mariadb": "date"},
+			[]string{"'2024-06-30'"},
+			[]string{"'2024-07-01'", "'0000-00-00'"},
+			[]string{"'2024-00-00'", "'2023-05-00'"},
 		},
 		{
 			"text",
 			map[string]string{"postgres": "text", "mariadb": "varchar(40)", "sqlite": "text"},
 			[]string{
 				"'2024-06-30'", "'2024-06-30 23:59:59'", "'2024-06-30T23:59'", "'2024-06-28T10:00:00Z'", "'2024-06-28 10:00:00+02:00'", "'2024-06-28T10:00:00-0500'",
-				"'2024-06-30T21:59:59Z'", "'2024-06-30T21:59Z'", "'2024-06-30 21:59:59.999+00'", "'2024-06-30T23:59:59.9+02:00'", "'2024-06-30 22:59:59+0100'",
+				"'2024-06-30T21:59:59Z'", "'2024-06-30T21:59Z'", "'2024-06-30 21:59:59 UTC'", "'2024-06-30 23:59:59 +0200'", "'2024-02-29'", "'2000-02-29 10:00'", "'2024-06-30 21:59:59.999+00'", "'2024-06-30T23:59:59.9+02:00'", "'2024-06-30 22:59:59+0100'",
 			},
 			[]string{
-				"'2024-07-01'", "'2024-07-01T00:00'", "'2024-06-30T22:30:00Z'", "''", "'1/2/2023'", "'0000-00-00'", "'0000-00-00 00:00:00'", "'2024-06-30T23:00:00-05'", "'2024-06-30T22:00Z'",
+				"'2024-07-01'", "'2024-07-01T00:00'", "'2024-06-30T22:30:00Z'", "''", "'0000-00-00'", "'0000-00-00 00:00:00'", "'2024-06-30T23:00:00-05'", "'2024-06-30T22:00Z'",
 				"'2024-07-01T00:00+02:00'", "'2024-06-30T22:00:00+00:00'", "'2024-06-30 23:00:00+0100'", "'2024-06-30T10:00:00-05:00'",
+				"'2024-06-30 22:00:00 UTC'", "'2024-06-30 23:59:59 GMT'",
+			},
+			[]string{
+				"'1/2/2023'", "'2020-13-45'", "'2020-00-10'", "'2020-01-00'", "'2023-02-29'", "'1900-02-29'", "'2020-06-31'", "'2020-01-01x'",
+				"'2020-01-01 25:00'", "'2020-01-01T10'", "'2020-01-01 10:00 CET'", "'abcd-ef-gh'", "'soon'", "'2020-06-30T10:00x'",
 			},
 		},
 		{
@@ -117,12 +133,14 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 			map[string]string{"postgres": "bigint", "mariadb": "bigint", "sqlite": "integer"},
 			[]string{"1719784799", "1000000000"},
 			[]string{"1719784800", "1719784800000", "0"},
+			nil,
 		},
 		{
 			"seconds in a date column",
 			map[string]string{"sqlite": "datetime"},
 			[]string{"1719784799", "'2024-06-30'"},
-			[]string{"1719784800", "0", "'x'"},
+			[]string{"1719784800", "0"},
+			[]string{"'x'", "'2024-02-31'"},
 		},
 	}
 	onEach(t, func(t *testing.T, f *fixture) {
@@ -134,7 +152,7 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 			table := fmt.Sprintf("t%d", i)
 			f.exec("CREATE TABLE " + table + " (id BIGINT PRIMARY KEY, at " + typ + " NULL)")
 			var all, kept []string
-			for n, v := range append(append([]string{}, c.due...), c.kept...) {
+			for n, v := range slices.Concat(c.due, c.kept, c.unread) {
 				if f.kind == "mariadb" && typ == "timestamp" {
 					v = strings.Replace(v, "+00", "", 1)
 				}
@@ -145,7 +163,7 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 			}
 			kept = append(kept, "99")
 			if f.kind == "mariadb" {
-				f.exec("SET time_zone = '+00:00'; INSERT INTO " + table + " VALUES " + strings.Join(all, ", ") + ", (99, NULL)")
+				f.exec("SET time_zone = '+00:00', sql_mode = ''; INSERT INTO " + table + " VALUES " + strings.Join(all, ", ") + ", (99, NULL)")
 			} else {
 				f.exec("INSERT INTO " + table + " VALUES " + strings.Join(all, ", ") + ", (99, NULL)")
 			}
@@ -154,7 +172,18 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 			r.Start.Null = retention.NullKeep
 			n := int64(len(c.due))
 			require.Equal(t, connectors.Due{Rows: n, Total: int64(len(all)) + 1}, f.due(db, table, r, cutAt("2024-07-01"), connectors.Holds{}), c.name)
-			require.Equal(t, map[string]int64{table + " delete": n}, f.sweep(db, table, r, cutAt("2024-07-01"), connectors.Holds{}), c.name)
+			j := &journal{}
+			_, err := db.Sweep(context.Background(), connectors.SweepJob{Entity: table, Rule: r, Cut: cutAt("2024-07-01"), Journal: j})
+			if len(c.unread) > 0 {
+				require.True(t, connectors.IsPermanent(err), c.name)
+				require.Equal(t, sqldb.CodeStart, dsr.CodeOf(err), c.name)
+				require.ErrorContains(t, err, fmt.Sprintf("in %d rows", len(c.unread)), c.name)
+			} else {
+				require.NoError(t, err, c.name)
+			}
+			if n > 0 {
+				require.Equal(t, map[string]int64{table + " delete": n}, j.sum(), c.name)
+			}
 			require.Equal(t, kept, f.rows("SELECT id FROM "+table+" ORDER BY id"), c.name)
 		}
 	})
