@@ -178,7 +178,7 @@ func race(ctx context.Context, fresh func(ctx context.Context) (dsn string, drop
 			}
 			r := out[c.name]
 			r.rates = append(r.rates, float64(did.rows)/did.took.Seconds())
-			r.longest = append(r.longest, float64(did.longest.Microseconds())/1000)
+			r.longest = append(r.longest, milliseconds(did.longest))
 			r.chunks = did.chunks
 		}
 	}

@@ -26,7 +26,10 @@ type phase struct {
 }
 
 // feedRows is how many keys are read at once: reading ahead makes a long run of equal starts affordable.
-const feedRows = 20_000
+const (
+	feedRows   = 20_000
+	restedFeed = 500 // where the pace has rests
+)
 
 // samples are how many places along the key are looked at to see whether keys grow with time.
 const samples = 16
@@ -189,7 +192,7 @@ type page struct {
 func (s *sweep) readAhead(ctx context.Context, readers *sync.WaitGroup) {
 	limit := min(max(s.cp.Size*8, sweepChunk), feedRows)
 	if rests(s.job.Pace) && s.cp.Phases[s.cp.Phase].Order == byKey { // reading works at a stretch, too
-		limit = min(limit, sweepChunk)
+		limit = min(limit, restedFeed)
 	}
 	if s.reading || s.readEnd || len(s.read) > limit/2 {
 		return

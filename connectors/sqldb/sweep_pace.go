@@ -104,14 +104,14 @@ func (p *pacer) chunkRested(rest time.Duration) {
 }
 
 const (
-	burstTime = time.Millisecond
+	burstTime = 300 * time.Microsecond
 	leastRows = 25                   // of a burst: fewer cost more in round trips than in work
 	burstRest = 5 * time.Millisecond // at most, inside a transaction; what is owed beyond it is rested after it
 )
 
 // bursts divide a chunk's transaction where the pace has a duty cycle. Whoever waits for a core that a sweep has waits
 // until the sweep's backend gives it up: what the database's users feel is how long it works at a stretch, not how much
-// in all. So it rests within the transaction, every millisecond, and what is made durable around each
+// in all. So it rests within the transaction, several times a millisecond, and what is made durable around each
 // transaction stays as rare as at full speed. SQLite has one writer, for whom others would wait.
 type bursts struct {
 	pace connectors.Pace

@@ -131,7 +131,7 @@ func Default() Config {
 		Data: "lethe-data", Map: "lethe.yaml", Listen: "127.0.0.1:8080", Role: RoleAll,
 		Log: Log{Level: "info", Format: "json"},
 		// What bench/retention measures as gentle; ADR 0007 says why this much.
-		Policy: Policy{Retention: Retention{Pace: Pace{Duty: 0.6}}},
+		Policy: Policy{Retention: Retention{Pace: Pace{Duty: 0.75}}},
 	}
 }
 
