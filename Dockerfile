@@ -4,7 +4,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -o /lethe ./cmd/lethe && mkdir /data
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o /lethe ./cmd/lethe && mkdir /data
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

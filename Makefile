@@ -10,7 +10,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/lethe, a static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lethe ./cmd/lethe
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/lethe ./cmd/lethe
 
 test: ## Pass all tests; installs and starts PostgreSQL, MariaDB and an S3 server
 	$(GO) run ./test/services -- $(GO) test -timeout 30m ./...
