@@ -12,7 +12,19 @@ import (
 
 // Comparable reports whether a [dsr.Condition] can ask for values of the column.
 func (c *Column) Comparable() bool {
-	return c.Class != ClassJSON && c.Class != ClassArray && c.Class != ClassBinary
+	switch c.Class {
+	case ClassJSON, ClassArray, ClassBinary:
+		return false
+	case ClassOther:
+		return !slices.Contains(unequal, strings.ToLower(c.Type))
+	}
+	return true
+}
+
+// unequal are types of which no database tells whether two values are equal, or not by what they are.
+var unequal = []string{
+	"xml", "point", "line", "lseg", "box", "path", "polygon", "circle", // PostgreSQL
+	"geometry", "linestring", "multipoint", "multilinestring", "multipolygon", "geometrycollection", // and MariaDB
 }
 
 // clockForms are how a condition may write a time.

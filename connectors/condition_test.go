@@ -35,4 +35,7 @@ func TestWhatAColumnTakes(t *testing.T) {
 	for _, class := range []connectors.ColumnClass{connectors.ClassJSON, connectors.ClassArray, connectors.ClassBinary} {
 		require.False(t, (&connectors.Column{Class: class}).Comparable())
 	}
+	require.False(t, (&connectors.Column{Class: connectors.ClassOther, Type: "xml"}).Comparable())
+	require.False(t, (&connectors.Column{Class: connectors.ClassOther, Type: "POINT"}).Comparable())
+	require.True(t, (&connectors.Column{Class: connectors.ClassOther, Type: "money"}).Comparable())
 }

@@ -93,6 +93,15 @@ func (s *statement) value(c *column, v cell) *statement {
 		}
 		return s.arg(v.s).add("::", c.cast)
 	}
+	return s.param(c, v)
+}
+
+// param appends a placeholder where the server types it by what it is given. MariaDB compares as DOUBLE what is given for
+// a FLOAT: 0.1 of the one is not 0.1 of the other.
+func (s *statement) param(c *column, v cell) *statement {
+	if s.d.name == mariadb && v.ok && strings.HasPrefix(c.Type, "float") {
+		return s.add("CAST(").arg(c.driver(v)).add(" AS FLOAT)")
+	}
 	return s.arg(c.driver(v))
 }
 
@@ -142,7 +151,7 @@ func (s *statement) in(alias string, cols []*column, keys []key) *statement {
 			if i > 0 {
 				s.add(",")
 			}
-			s.arg(cols[0].driver(k[0]))
+			s.param(cols[0], k[0])
 		}
 		return s.add(")")
 	}
@@ -157,7 +166,7 @@ func (s *statement) in(alias string, cols []*column, keys []key) *statement {
 			if j > 0 {
 				s.add(" AND ")
 			}
-			s.add(alias, c.quoted, " = ").arg(c.driver(k[j]))
+			s.add(alias, c.quoted, " = ").param(c, k[j])
 		}
 		s.add(")")
 	}

@@ -327,6 +327,29 @@ func TestConditionsMissingStartsAndEarlierRules(t *testing.T) {
 	}
 }
 
+// Single precision is compared as such: 0.1 of it is another number than 0.1 of double precision.
+func TestConditionOnASinglePrecisionNumber(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, f *fixture) {
+		kind := "FLOAT"
+		if f.kind == "postgres" {
+			kind = "REAL"
+		}
+		f.exec("CREATE TABLE scores (id BIGINT PRIMARY KEY, at DATE NOT NULL, score " + kind + ");" +
+			"INSERT INTO scores VALUES (1, '2024-01-01', 0.1), (2, '2024-01-01', 0.25), (3, '2024-01-01', 0.3)")
+		db := f.open(connectors.Entity{Name: "scores"})
+		r := ruleOn("at")
+		for _, c := range []struct {
+			when []string
+			left []string
+		}{{[]string{"0.10"}, []string{"2", "3"}}, {[]string{"0.3", "0.7"}, []string{"2"}}} {
+			r.When = []dsr.Condition{{Field: "score", Values: c.when}}
+			f.sweep(db, "scores", r, cutAt("2024-12-01"), connectors.Holds{})
+			require.Equal(t, c.left, f.rows("SELECT id FROM scores ORDER BY id"), "%v", c.when)
+		}
+	})
+}
+
 func TestDueCountsEveryCutInOrder(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, f *fixture) {
