@@ -181,6 +181,7 @@ const (
 	MethodDelete        Method = "delete"
 	MethodExpire        Method = "expire"
 	MethodExport        Method = "export"
+	MethodFailed        Method = "failed"
 	MethodHeld          Method = "held"
 	MethodKeep          Method = "keep"
 	MethodMask          Method = "mask"
@@ -205,6 +206,8 @@ func (e Method) Valid() bool {
 	case MethodExpire:
 		return true
 	case MethodExport:
+		return true
+	case MethodFailed:
 		return true
 	case MethodHeld:
 		return true

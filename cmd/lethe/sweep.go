@@ -134,6 +134,9 @@ func writeSweep(w io.Writer, s *client.Sweep) {
 	row(w, "Pseudonymised", thousands(done(s, client.MethodMask)))
 	row(w, "Held", thousands(s.Held))
 	row(w, "Blocked", blocked(s.Blocked, s.BlockedBy))
+	if n := done(s, client.MethodFailed); n > 0 {
+		row(w, "Failed", thousands(n))
+	}
 	if s.Left != nil {
 		row(w, "Still due", thousands(*s.Left))
 	}

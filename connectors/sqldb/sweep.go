@@ -36,6 +36,7 @@ type sweepPoint struct {
 	Partition *partition `json:"partition,omitempty"`
 	Passed    []string   `json:"passed,omitempty"`
 	Size      int        `json:"size,omitempty"`
+	Refused   int64      `json:"refused,omitempty"` // rows that the database did not let go: see sweep_refused.go
 	Done      bool       `json:"done,omitempty"`
 }
 
@@ -132,6 +133,9 @@ func (s *sweep) run(ctx context.Context) error {
 		return s.stop(ctx, err)
 	}
 	if err := s.work(ctx); err != nil {
+		return s.stop(ctx, err)
+	}
+	if err := s.allWent(); err != nil {
 		return s.stop(ctx, err)
 	}
 	if err := s.allRead(ctx); err != nil {
@@ -323,6 +327,9 @@ func (s *sweep) finish(ev event) error {
 	case ev.err != nil && (retryable(ev.err) || tookTooLong(ev.err) || errors.As(ev.err, &large)) && !s.broken:
 		c.Intent = nil
 		return s.split(c, ev.err)
+	case refused(ev.err) && !s.broken:
+		c.Intent = nil
+		return s.refuse(c, ev.err)
 	case ev.err != nil:
 		return ev.err
 	}
@@ -348,6 +355,12 @@ func (s *sweep) split(c *chunk, err error) error {
 		s.again = append(s.again, c)
 		return nil
 	}
+	s.halve(c)
+	return nil
+}
+
+// halve gives a chunk of several rows back in two parts.
+func (s *sweep) halve(c *chunk) {
 	half := len(c.rows) / 2
 	middle := texts(c.rows[half-1])
 	rest := &chunk{span: &span{Phase: c.Phase, From: middle, To: c.To}, rows: c.rows[half:]}
@@ -355,7 +368,6 @@ func (s *sweep) split(c *chunk, err error) error {
 	s.cp.Open = append(s.cp.Open, rest.span)
 	s.again = append(s.again, c, rest)
 	s.dirty = true
-	return nil
 }
 
 func (s *sweep) measure(r chunkResult) {

@@ -75,7 +75,9 @@ func (s *sweep) change(
 	if err := ready(&sweepIntent{Tallies: out.tallies, XID: w.xid, Probe: spoolKey(probe)}); err != nil {
 		return chunkResult{}, err
 	}
-	if err := tx.commit(ctx); err != nil {
+	if err := tx.commit(ctx); refused(err) { // by a constraint that is checked at the end
+		return chunkResult{}, err
+	} else if err != nil {
 		return chunkResult{}, &uncertainError{err}
 	}
 	out.changed, out.took, out.rested = true, time.Since(began), w.rested
