@@ -171,28 +171,32 @@ func sweepPlans(t *testing.T, s *connectors.System, backend string, raw *sql.DB)
 		require.NoError(t, ask(r))
 		require.Len(t, r.calls, 1)
 		explain := map[string]string{postgres: "EXPLAIN ", mariadb: "EXPLAIN FORMAT=JSON ", sqlite: "EXPLAIN QUERY PLAN "}[backend]
-		rows, err := raw.QueryContext(t.Context(), explain+r.calls[0].text, r.calls[0].args...)
-		require.NoError(t, err)
-		names, err := rows.Columns()
-		require.NoError(t, err)
-		var plan strings.Builder
-		for rows.Next() {
-			values, at := make([]sql.NullString, len(names)), make([]any, len(names))
-			for i := range values {
-				at[i] = &values[i]
-			}
-			require.NoError(t, rows.Scan(at...))
-			line := values[len(values)-1].String
-			plan.WriteString(line + "\n")
-		}
-		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
-		out[what] = plan.String()
+		out[what] = planOf(t, raw, explain+r.calls[0].text, r.calls[0].args)
 		if boundedBy(backend, out[what]) {
 			out[what] += "bounded by at"
 		}
 	}
 	return out
+}
+
+// planOf is what the server explains: the last column of each row.
+func planOf(t *testing.T, raw *sql.DB, explain string, args []any) string {
+	rows, err := raw.QueryContext(t.Context(), explain, args...)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	names, err := rows.Columns()
+	require.NoError(t, err)
+	var plan strings.Builder
+	for rows.Next() {
+		values, at := make([]sql.NullString, len(names)), make([]any, len(names))
+		for i := range values {
+			at[i] = &values[i]
+		}
+		require.NoError(t, rows.Scan(at...))
+		plan.WriteString(values[len(values)-1].String + "\n")
+	}
+	require.NoError(t, rows.Err())
+	return plan.String()
 }
 
 // boundedBy reports whether a plan reads no more than what lies before the cut-off: one row in a hundred.
