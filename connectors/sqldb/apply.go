@@ -15,18 +15,24 @@ import (
 )
 
 // keyed is the predicate that names the rows of a DELETE or an UPDATE. The zero value names none. It is made by
-// [keysOf] and [childrenOf] only.
+// [keysOf], [childrenOf] and [childrenUpTo] only.
 type keyed struct {
 	cols []*column
 	keys []key
 	tie  *tie
+	each bool // key by key: see [statement.each]
 }
 
 // keysOf names rows by their own key.
 func keysOf(e *entity, keys []key) keyed { return keyed{cols: e.key, keys: keys} }
 
 // childrenOf names rows by their only owner's key.
-func childrenOf(t *tie, parents []key) keyed { return keyed{cols: t.cols, keys: parents, tie: t} }
+func childrenOf(t *tie, parents []key) keyed {
+	return keyed{cols: t.cols, keys: parents, tie: t, each: true}
+}
+
+// childrenUpTo is childrenOf for parents of which the last one has children: see [chunkTx.childParts].
+func childrenUpTo(t *tie, parents []key) keyed { return keyed{cols: t.cols, keys: parents, tie: t} }
 
 // change is a DELETE or an UPDATE. Its text is written by [DB.change] and nowhere else.
 type change struct {
@@ -67,7 +73,11 @@ func (d *DB) change(c change) (*call, error) {
 		return d.update(c), nil
 	}
 	where := func(s *statement, alias string) *statement {
-		s.in(alias, c.where.cols, c.where.keys)
+		if c.where.each {
+			s.each(alias, c.where.cols, c.where.keys)
+		} else {
+			s.in(alias, c.where.cols, c.where.keys)
+		}
 		if c.where.tie != nil {
 			c.where.tie.whereTie(s, alias)
 		}

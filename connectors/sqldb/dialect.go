@@ -146,6 +146,23 @@ func (s *statement) in(alias string, cols []*column, keys []key) *statement {
 		if runs := runsOf(cols[0], keys); runs != nil {
 			return s.inRuns(alias, cols[0], runs)
 		}
+	}
+	return s.named(alias, cols, keys)
+}
+
+// each is in for statements that lock rows by something that some of the keys may not have: MariaDB gets no ranges. InnoDB
+// finds the end of a range by the first row behind it and locks that one, too. It is somebody else's: in a sweep, the
+// neighbouring chunk's, and two chunks that wait for each other's rows end in a deadlock.
+func (s *statement) each(alias string, cols []*column, keys []key) *statement {
+	if len(keys) == 0 || s.d.name != mariadb {
+		return s.in(alias, cols, keys)
+	}
+	return s.named(alias, cols, keys)
+}
+
+// named names every key.
+func (s *statement) named(alias string, cols []*column, keys []key) *statement {
+	if len(cols) == 1 {
 		s.add(alias, cols[0].quoted, " IN (")
 		for i, k := range keys {
 			if i > 0 {
@@ -221,13 +238,23 @@ func dense(c *column, keys []key) (from, to cell, gaps []string, ok bool) {
 	return keys[0][0], keys[len(keys)-1][0], gaps, true
 }
 
+// inRuns appends that a column lies in one of the runs. For MariaDB the last number of a run is named by itself: the row by
+// which the range's end is found is then the run's own, if that number has one. See [statement.each].
 func (s *statement) inRuns(alias string, c *column, runs [][2]int64) *statement {
 	s.add("(")
 	for i, r := range runs {
 		if i > 0 {
 			s.add(" OR ")
 		}
-		s.add(alias, c.quoted, " BETWEEN ").arg(r[0]).add(" AND ").arg(r[1])
+		from, to := r[0], r[1]
+		if s.d.name == mariadb {
+			s.add(alias, c.quoted, " = ").arg(to)
+			if to--; to < from {
+				continue
+			}
+			s.add(" OR ")
+		}
+		s.add(alias, c.quoted, " BETWEEN ").arg(from).add(" AND ").arg(to)
 	}
 	return s.add(")")
 }

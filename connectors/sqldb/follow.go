@@ -139,7 +139,12 @@ func (c *closure) nodeIn(e *entity, of *node, values [][]byte) (*node, bool) {
 
 // fetch reads rows of e by cols in key order.
 func (c *closure) fetch(e *entity, cols []*column, keys []key, t *tie, row func(values [][]byte) error) *call {
-	s := c.columns(c.m.d.dialect.statement("SELECT "), e).add(" FROM ", e.from, " WHERE ").in("", cols, keys)
+	s := c.columns(c.m.d.dialect.statement("SELECT "), e).add(" FROM ", e.from, " WHERE ")
+	if c.lock && !slices.Equal(cols, e.key) {
+		s.each("", cols, keys)
+	} else {
+		s.in("", cols, keys)
+	}
 	if t != nil {
 		t.whereTie(s, "")
 	}

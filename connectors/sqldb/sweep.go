@@ -19,10 +19,15 @@ import (
 
 // Sizes of a Sweep's chunks.
 const (
-	sweepChunk       = 1000 // rows of the first chunk
+	sweepChunk       = 250 // rows of the first chunk: the database may have to read a page of each index for each of them
 	sweepMaxChunk    = 20_000
 	sweepTransaction = 50 * time.Millisecond // default of [connectors.Pace.Transaction]
-	sweepAim         = 0.4                   // share of it that chunks aim at: they vary
+	// Chunks vary: a database that cleans up behind them, or writes back what they changed, is three times slower from one
+	// to the next. They aim at a share of the transaction's target, and at no more than another when one is as slow as the
+	// slowest of late, which is forgotten by and by.
+	sweepAim    = 0.3
+	sweepWorst  = 0.7
+	sweepForget = 0.95
 )
 
 // sweepPoint is what Sweep resumes from.
@@ -84,6 +89,7 @@ type sweep struct {
 	bursts   bursts
 	pacer    pacer
 	measures connectors.SweepMeasures
+	slowest  float64 // nanoseconds a row, of late
 }
 
 var _ connectors.Sweeper = (*DB)(nil)
@@ -398,12 +404,18 @@ func (s *sweep) adapt(rows int, took time.Duration) {
 	if rows < s.cp.Size/2 && took < aim { // a small one says little
 		return
 	}
-	fit := int(float64(rows) * float64(aim) / float64(max(took, time.Microsecond)))
+	row := float64(max(took, time.Microsecond)) / float64(rows)
+	s.slowest = max(row, s.slowest*sweepForget)
+	fit := int(min(float64(aim)/row, float64(target)*sweepWorst/s.slowest))
+	grown := s.cp.Size*5/4 + 1
+	if took < aim/2 {
+		grown = s.cp.Size * 2
+	}
 	most := sweepMaxChunk
 	if s.d.txRows < defaultTxRows {
 		most = s.d.txRows
 	}
-	s.cp.Size = min(max(fit, s.cp.Size/2, 10), s.cp.Size*5/4+1, most)
+	s.cp.Size = min(max(fit, s.cp.Size/2, 10), grown, most)
 }
 
 // resolve settles the chunks that were interrupted around their commit.

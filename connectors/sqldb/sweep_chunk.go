@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -131,7 +132,7 @@ func (w *chunkTx) direct(ctx context.Context, keys []key) (key, error) {
 func (w *chunkTx) burst(ctx context.Context, keys []key) error {
 	u := w.s.u
 	var calls []*call
-	for part := range slices.Chunk(keys, statementKeys(u.m.d, u.e, keys)) {
+	for part := range slices.Chunk(keys, statementKeys(u.m.d, u.e.key, keys)) {
 		calls = append(calls, u.lock(part).call(func(values [][]byte) error {
 			if parseInt(values[0]) != int64(len(part)) {
 				return errStale
@@ -225,7 +226,7 @@ func (u *sweepRule) rows(ctx context.Context, s session, keys []key, held map[*e
 	var rows []sweptRow
 	var calls []*call
 	c := &closure{m: u.m, marks: u.marks}
-	for part := range slices.Chunk(keys, statementKeys(d, e, keys)) {
+	for part := range slices.Chunk(keys, statementKeys(d, e.key, keys)) {
 		q := c.columns(d.dialect.statement("SELECT "), e)
 		if e.tenant != nil {
 			q.add(", ", e.tenant.quoted)
@@ -248,9 +249,11 @@ func (u *sweepRule) rows(ctx context.Context, s session, keys []key, held map[*e
 }
 
 // statementKeys is how many keys go into one statement: all where they are few runs of whole numbers.
-func statementKeys(d *DB, e *entity, keys []key) int {
-	if len(e.key) == 1 && len(runsOf(e.key[0], keys)) > 0 && len(runsOf(e.key[0], keys)) <= d.dialect.keysPerStatement/2 {
-		return len(keys)
+func statementKeys(d *DB, cols []*column, keys []key) int {
+	if len(cols) == 1 {
+		if n := len(runsOf(cols[0], keys)); n > 0 && n <= d.dialect.keysPerStatement/2 {
+			return len(keys)
+		}
 	}
 	return d.dialect.keysPerStatement
 }
@@ -285,13 +288,17 @@ func (w *chunkTx) remove(ctx context.Context, tenant string, rows []sweptRow, ca
 		if len(parents) == 0 {
 			continue
 		}
-		for part := range slices.Chunk(parents, statementKeys(d, e, parents)) {
-			if err := add(t.child, childrenOf(t, part)); err != nil {
+		parts, err := w.childParts(ctx, t, tenant, parents)
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range parts {
+			if err := add(t.child, part); err != nil {
 				return nil, err
 			}
 		}
 	}
-	for part := range slices.Chunk(keys, statementKeys(d, e, keys)) {
+	for part := range slices.Chunk(keys, statementKeys(d, e.key, keys)) {
 		if err := add(e, keysOf(e, part)); err != nil {
 			return nil, err
 		}
@@ -306,6 +313,72 @@ func (w *chunkTx) remove(ctx context.Context, tenant string, rows []sweptRow, ca
 		fn()
 	}
 	return keys[0], nil
+}
+
+// childParts divides parents' children among statements. Ranges are quicker than one key after the other, but MariaDB must
+// not find their end by somebody else's row: see [statement.each]. So they end at parents that have children now; those of
+// the others, which may have got some since, are looked for key by key.
+func (w *chunkTx) childParts(ctx context.Context, t *tie, tenant string, parents []key) ([]keyed, error) {
+	d := w.s.d
+	var out []keyed
+	if d.dialect.name != mariadb {
+		for part := range slices.Chunk(parents, statementKeys(d, t.cols, parents)) {
+			out = append(out, childrenOf(t, part))
+		}
+		return out, nil
+	}
+	if t.disc == nil && len(t.cols) == 1 {
+		if runs := runsOf(t.cols[0], parents); runs != nil && len(runs) <= childRuns {
+			last, err := w.lastParents(ctx, t, tenant, runs)
+			if err != nil {
+				return nil, err
+			}
+			var up, rest []key
+			for _, r := range runs {
+				n := last[r] // the run lacks no number
+				up, rest = append(up, parents[:n]...), append(rest, parents[n:r[1]-r[0]+1]...)
+				parents = parents[r[1]-r[0]+1:]
+			}
+			if len(up) > 0 {
+				out = append(out, childrenUpTo(t, up))
+			}
+			parents = rest
+		}
+	}
+	for part := range slices.Chunk(parents, d.dialect.keysPerStatement) {
+		out = append(out, childrenOf(t, part))
+	}
+	return out, nil
+}
+
+// childRuns is how many ranges of parents are asked for their children.
+const childRuns = 16
+
+// lastParents is how many parents of each run come up to its last one that has children. Nothing is locked.
+func (w *chunkTx) lastParents(ctx context.Context, t *tie, tenant string, runs [][2]int64) (map[[2]int64]int64, error) {
+	q := w.s.d.dialect.statement()
+	c := t.cols[0].quoted
+	for i, r := range runs {
+		if i > 0 {
+			q.add(" UNION ALL ")
+		}
+		q.add("SELECT max(", c, ") FROM ", t.child.from, " WHERE ", c, " BETWEEN ").arg(r[0]).add(" AND ").arg(r[1])
+		t.child.whereTenant(q, "", tenant)
+	}
+	out := map[[2]int64]int64{}
+	err := w.tx.run(ctx, q.call(func(values [][]byte) error {
+		if values[0] == nil {
+			return nil
+		}
+		last, err := strconv.ParseInt(string(values[0]), 10, 64)
+		for _, r := range runs {
+			if r[0] <= last && last <= r[1] {
+				out[r] = last - r[0] + 1
+			}
+		}
+		return err
+	}))
+	return out, err
 }
 
 // mask pseudonymises rows.
