@@ -41,6 +41,12 @@ func (l *Logs) Check(ctx context.Context) ([]connectors.Finding, error) {
 			c.found(connectors.Error, "unknown-group", e, "the log group "+e.group+" does not exist", "correct group, or the system's region")
 			continue
 		}
+		for j := range l.entities[:i] {
+			if other := &l.entities[j]; e.shares(other) {
+				c.found(connectors.Error, "two-entities", e, "a log stream may belong to "+other.Name+" too, whose events would go with it",
+					"write patterns that do not overlap, and map events of other log groups only")
+			}
+		}
 		c.retention(e, g)
 		c.places(e, g)
 		if err := c.probe(ctx, e, g); err != nil {
@@ -60,6 +66,17 @@ func (l *Logs) Check(ctx context.Context) ([]connectors.Finding, error) {
 			fmt.Sprintf("the map says nothing of %d other log groups of the region", unmapped), "map them, or ignore them with a reason")
 	}
 	return c.out, nil
+}
+
+// shares reports whether deleting a stream of one entity could take what belongs to the other.
+func (e *entity) shares(other *entity) bool {
+	switch {
+	case e.group != other.group || e.pattern == nil && other.pattern == nil:
+		return false
+	case e.pattern == nil || other.pattern == nil:
+		return true
+	}
+	return e.pattern.Overlaps(other.pattern)
 }
 
 type checker struct {

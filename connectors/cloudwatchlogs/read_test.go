@@ -339,6 +339,20 @@ func TestCheck(t *testing.T) {
 	w = setup(t)
 	w.sys.Entity("events").Settings["group"] = "/gone"
 	require.Equal(t, []string{"error unknown-group events", "warning unmapped-groups"}, check(w))
+
+	w = setup(t)
+	w.Retain(users, 30)
+	w.sys.Entity("events").Settings["group"] = users
+	require.Contains(t, check(w), "error two-entities sessions", "a stream that is deleted takes others' events along")
+	other := *w.sys.Entity("sessions")
+	other.Name, other.Settings = "again", map[string]any{"group": users, "streams": "user/{user_id}/app"}
+	apart := other
+	apart.Name, apart.Settings = "apart", map[string]any{"group": users, "streams": "app/{user_id}"}
+	w = setup(t)
+	w.sys.Entities = append(w.sys.Entities, other, apart)
+	got := check(w)
+	require.Contains(t, got, "error two-entities again")
+	require.NotContains(t, got, "error two-entities apart")
 }
 
 // Mapped groups are described by their entities.

@@ -127,6 +127,26 @@ func TestLockedNoncurrentRecordsWait(t *testing.T) {
 	}
 }
 
+// What belongs to two entities would go by the rule of one while a hold on the other covers it.
+func TestCheckFindsKeysOfTwoEntities(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, true)
+	s.put(t, "events/special/a", []byte(event("1", "x")))
+	sys := lake()
+	special := sys.Entities[0]
+	special.Name, special.Settings = "special", map[string]any{"objects": "events/special/**", "format": "jsonl"}
+	apart := special
+	apart.Name, apart.Settings = "apart", map[string]any{"objects": "apart/**", "format": "jsonl"}
+	sys.Entities = append(sys.Entities, special, apart)
+	found, err := s.open(t, sys, connectors.Options{}).Check(background)
+	require.NoError(t, err)
+	found = slices.DeleteFunc(found, func(f connectors.Finding) bool { return f.Code != "two-entities" })
+	require.Len(t, found, 1)
+	require.Equal(t, "special", found[0].Entity)
+	require.Equal(t, connectors.Error, found[0].Severity)
+	require.Contains(t, found[0].Message, "events")
+}
+
 func TestCheckSaysWhatTheServerDoesNotTell(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, false)
