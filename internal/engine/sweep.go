@@ -138,9 +138,8 @@ func (e *Engine) guardedSweep(ctx context.Context, x *sweeping) (err error) {
 }
 
 // workSweep connects, counts where that was not done yet, and sweeps until the slice is over.
-func (e *Engine) workSweep(ctx context.Context, x *sweeping) error {
+func (e *Engine) workSweep(ctx context.Context, x *sweeping) (err error) {
 	s := x.sweep
-	var err error
 	if x.atlas, err = e.atlas(ctx, s.MapVersion); err != nil {
 		return err
 	}
@@ -160,8 +159,13 @@ func (e *Engine) workSweep(ctx context.Context, x *sweeping) error {
 	if x.journal, err = e.sweepJournal(ctx, s); err != nil {
 		return err
 	}
-	x.watch = e.watchSweep(ctx, s)
-	defer x.watch.stop()
+	ctx, x.watch = e.watchSweep(ctx, s)
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), connectors.ErrYield) && !errors.Is(err, connectors.ErrFenced) {
+			err = connectors.ErrYield
+		}
+		x.watch.stop()
+	}()
 	ttl := e.c.Policy.FindingsTTL
 	if s.Due == nil { // before each Sweep what its Holds cover is learned anew
 		if err := e.sound(ctx, conn, s.Rule); err != nil {

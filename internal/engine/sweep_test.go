@@ -432,21 +432,39 @@ func TestARuleThatChangesEndsItsSweep(t *testing.T) {
 	require.True(t, r.NeedsApproval, "the changed rule needs a review of its own")
 }
 
-// A global stop takes effect while a slice works: a sweeper that never ends by itself ends by it.
+// A global stop takes effect while a slice works: a sweeper that never ends by itself ends by it, and so does one that is
+// too busy to ask.
 func TestAGlobalStopStopsWhatRuns(t *testing.T) {
 	t.Parallel()
+	for name, sweep := range map[string]func(context.Context, *connectors.SweepJob) error{
+		"asks": func(ctx context.Context, j *connectors.SweepJob) error {
+			for !j.Pace.Stop() {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				time.Sleep(time.Millisecond) // the sweeper's own work
+			}
+			return connectors.ErrYield
+		},
+		"busy": func(ctx context.Context, _ *connectors.SweepJob) error {
+			<-ctx.Done()
+			return errors.New("the statement was cancelled")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stopsWhatRuns(t, sweep)
+		})
+	}
+}
+
+func stopsWhatRuns(t *testing.T, sweep func(context.Context, *connectors.SweepJob) error) {
 	h, x := sweepHouse(t, dbtest.SQLite(t), many, ", review: never", nil)
 	s := h.sweepNow(rule)
 	polled := make(chan struct{})
 	h.hooks.sweep = func(ctx context.Context, j *connectors.SweepJob) error {
 		close(polled)
-		for !j.Pace.Stop() {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			time.Sleep(time.Millisecond) // the sweeper's own work
-		}
-		return connectors.ErrYield
+		return sweep(ctx, j)
 	}
 	w, _ := h.store.next()
 	over := make(chan error, 1)
@@ -457,7 +475,9 @@ func TestAGlobalStopStopsWhatRuns(t *testing.T) {
 	require.Equal(t, "incident", st.Stopped.Reason)
 	require.NoError(t, <-over)
 	h.drain()
-	require.Equal(t, "stopped", h.swept(s.ID, retention.SweepPaused).Reason)
+	paused := h.swept(s.ID, retention.SweepPaused)
+	require.Equal(t, "stopped", paused.Reason)
+	require.Zero(t, paused.Failures)
 	require.EqualValues(t, many+2, x.count(countLogins))
 	f, err := h.Forecast(t.Context(), officer)
 	require.NoError(t, err)

@@ -71,8 +71,12 @@ func (j *sweepJournal) Step(name string) {
 	}
 }
 
-// lookEvery is how often a slice looks whether it was interrupted: a stop takes effect within a second.
-const lookEvery = 250 * time.Millisecond
+// An interruption takes effect within a second: a slice looks for one every lookEvery, and what the connector has not
+// ended by itself yieldGrace after that is broken off.
+const (
+	lookEvery  = 250 * time.Millisecond
+	yieldGrace = 500 * time.Millisecond
+)
 
 // watch looks, while a slice works, whether somebody has interrupted the Sweep or taken it over, and keeps its lease
 // while nothing else does.
@@ -82,11 +86,15 @@ type watch struct {
 	done   sync.WaitGroup
 }
 
-func (e *Engine) watchSweep(ctx context.Context, s *retention.Sweep) *watch {
+// watchSweep returns a context for the slice's work as well. It ends, with the cause [connectors.ErrYield], when the
+// slice is interrupted and works on: what is broken off there goes on like what was killed.
+func (e *Engine) watchSweep(ctx context.Context, s *retention.Sweep) (context.Context, *watch) {
 	w := &watch{}
+	work, breakOff := context.WithCancelCause(ctx)
 	ctx, w.cancel = context.WithCancel(ctx)
 	id, fence, version := s.ID, s.Fence, s.MapVersion
 	w.done.Go(func() {
+		defer breakOff(nil)
 		every := time.NewTicker(lookEvery)
 		defer every.Stop()
 		for {
@@ -104,12 +112,14 @@ func (e *Engine) watchSweep(ctx context.Context, s *retention.Sweep) *watch {
 				cur, err := e.current(ctx)
 				interrupted = err == nil && cur.version != version // the next slice sees whether the rule has changed
 			}
-			if interrupted || errors.Is(err, connectors.ErrFenced) {
-				w.flag.Store(true)
+			if !interrupted && !errors.Is(err, connectors.ErrFenced) || w.flag.Swap(true) {
+				continue
 			}
+			grace := time.AfterFunc(yieldGrace, func() { breakOff(connectors.ErrYield) })
+			defer grace.Stop()
 		}
 	})
-	return w
+	return work, w
 }
 
 // interrupted is [connectors.Pace.Stop].
