@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"context"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/mask"
@@ -74,16 +75,58 @@ type Pace struct {
 	Stop func() bool
 }
 
+// Rests reports whether there is a duty cycle.
+func (p Pace) Rests() bool { return p.Duty > 0 && p.Duty < 1 }
+
+// Rest is how long the duty cycle asks to rest after a time of work.
+func (p Pace) Rest(worked time.Duration) time.Duration {
+	if !p.Rests() {
+		return 0
+	}
+	return time.Duration(float64(worked) * (1 - p.Duty) / p.Duty)
+}
+
 // SweepMeasures are what one call of Sweep measured.
 type SweepMeasures struct {
 	Bytes        int64         // estimate of what was freed
 	Transactions int64         // chunks committed
 	Longest      time.Duration // longest transaction
-	Pauses       []Pause
+	Pauses       Pauses
 }
 
-// Pause is time that a Sweep waited for the System's sake.
-type Pause struct {
-	Why  string // stable code: "lag", "sessions", "lock-waits", "duty"
-	Took time.Duration
+// Pauses are how long a Sweep waited for the System's sake, by why.
+type Pauses map[Pause]time.Duration
+
+// Pause is why a Sweep waits, a stable code.
+type Pause string
+
+// Why a Sweep waits: see [Pace].
+const (
+	PauseDuty      Pause = "duty"
+	PauseLag       Pause = "lag"
+	PauseSessions  Pause = "sessions"
+	PauseLockWaits Pause = "lock-waits"
+)
+
+// Add counts a pause.
+func (p *Pauses) Add(why Pause, took time.Duration) {
+	if *p == nil {
+		*p = Pauses{}
+	}
+	(*p)[why] += took
+}
+
+// Rest waits for as long as the duty cycle asks for after a time of work, and counts it.
+func (p *Pauses) Rest(ctx context.Context, pace Pace, worked time.Duration) error {
+	rest := pace.Rest(worked)
+	if rest == 0 {
+		return nil
+	}
+	defer func(began time.Time) { p.Add(PauseDuty, time.Since(began)) }(time.Now())
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(rest):
+		return nil
+	}
 }

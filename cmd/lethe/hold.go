@@ -176,36 +176,13 @@ func newHoldListCommand() *cobra.Command {
 }
 
 func newHoldFindCommand() *cobra.Command {
-	var tenant string
-	c := &cobra.Command{
-		Use:     "find",
-		Short:   "Find the holds on one person by an exact identifier",
-		Example: "  lethe hold find --email - < address.txt",
-		Args:    exactArgs(0),
-	}
-	identifiers := identifierFlags(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		ids, err := identifiers(c.InOrStdin())
-		if err != nil {
-			return err
-		}
-		if len(ids) != 1 {
-			return usageError{errors.New("name one identifier")}
-		}
-		api, err := connect(c)
-		if err != nil {
-			return err
-		}
-		found, err := client.Read[client.HoldPage](api.SearchHolds(c.Context(), client.HoldSearch{
-			Identifier: ids[0], Tenant: optional(tenant),
-		}))
+	return findCommand("hold", "the holds on", func(c *cobra.Command, api *client.Client, id client.Identifier, tenant *client.Tenant) error {
+		found, err := client.Read[client.HoldPage](api.SearchHolds(c.Context(), client.HoldSearch{Identifier: id, Tenant: tenant}))
 		if err != nil {
 			return err
 		}
 		return show(c, found.Holds, func(w io.Writer) { writeHolds(w, found.Holds) })
-	}
-	c.Flags().StringVar(&tenant, "tenant", "", "the controller on whose behalf data is held, where the map has tenants")
-	return c
+	})
 }
 
 func newHoldReviewCommand() *cobra.Command {

@@ -202,11 +202,24 @@ func writeRequests(w io.Writer, rs []client.Request) {
 }
 
 func newRequestFindCommand() *cobra.Command {
+	return findCommand("request", "the requests of", func(c *cobra.Command, api *client.Client, id client.Identifier, tenant *client.Tenant) error {
+		found, err := client.Read[client.RequestPage](api.SearchRequests(c.Context(), client.Search{Identifier: id, Tenant: tenant}))
+		if err != nil {
+			return err
+		}
+		return show(c, found.Requests, func(w io.Writer) { writeRequests(w, found.Requests) })
+	})
+}
+
+// findCommand is a command that finds what belongs to one person.
+func findCommand(
+	of, what string, find func(c *cobra.Command, api *client.Client, id client.Identifier, tenant *client.Tenant) error,
+) *cobra.Command {
 	var tenant string
 	c := &cobra.Command{
 		Use:     "find",
-		Short:   "Find the requests of one person by an exact identifier",
-		Example: "  lethe request find --email - < address.txt",
+		Short:   "Find " + what + " one person by an exact identifier",
+		Example: "  lethe " + of + " find --email - < address.txt",
 		Args:    exactArgs(0),
 	}
 	identifiers := identifierFlags(c)
@@ -222,13 +235,7 @@ func newRequestFindCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		found, err := client.Read[client.RequestPage](api.SearchRequests(c.Context(), client.Search{
-			Identifier: ids[0], Tenant: optional(tenant),
-		}))
-		if err != nil {
-			return err
-		}
-		return show(c, found.Requests, func(w io.Writer) { writeRequests(w, found.Requests) })
+		return find(c, api, ids[0], optional(tenant))
 	}
 	c.Flags().StringVar(&tenant, "tenant", "", "the controller on whose behalf data is held, where the map has tenants")
 	return c

@@ -279,13 +279,9 @@ func (l *Logs) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.Swe
 		if late(j.Deadline, l.now()) {
 			return m, connectors.ErrYield
 		}
-		if d := j.Pace.Duty; d > 0 && d < 1 && !p.Over {
-			pause := time.Duration(float64(worked) * (1 - d) / d)
-			m.Pauses = append(m.Pauses, connectors.Pause{Why: "duty", Took: pause})
-			select {
-			case <-ctx.Done():
-				return m, ctx.Err()
-			case <-time.After(pause):
+		if !p.Over {
+			if err := m.Pauses.Rest(ctx, j.Pace, worked); err != nil {
+				return m, err
 			}
 		}
 	}

@@ -182,7 +182,7 @@ func (f *Folder) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.S
 		if err := w.sweep(ctx, m, d); err != nil {
 			return err
 		}
-		return w.rest(ctx, time.Since(start), j.Pace.Duty)
+		return w.measures.Pauses.Rest(ctx, j.Pace, time.Since(start))
 	})
 	if errors.Is(err, errStopped) {
 		err = connectors.ErrYield
@@ -234,21 +234,6 @@ func (w *worker) sweep(ctx context.Context, m *match, d *due) error {
 	if d.finder == nil && sum.Held == 0 && sum.Blocked == 0 {
 		return w.remove(ctx, m, h, tally(dsr.Delete, 1))
 	}
-	return nil
-}
-
-// rest pauses for as long as the duty cycle asks after a time of work.
-func (w *worker) rest(ctx context.Context, worked time.Duration, duty float64) error {
-	if duty <= 0 || duty >= 1 {
-		return nil
-	}
-	pause := time.Duration(float64(worked) * (1 - duty) / duty)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(pause):
-	}
-	w.measures.Pauses = append(w.measures.Pauses, connectors.Pause{Why: "duty", Took: pause})
 	return nil
 }
 

@@ -392,7 +392,7 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 		if err := w.chunk(ctx, s.pass, d, last, end); err != nil {
 			return err
 		}
-		if err := w.rest(ctx, pace.Duty, w.b.now().Sub(began)); err != nil {
+		if err := w.measures.Pauses.Rest(ctx, pace, w.b.now().Sub(began)); err != nil {
 			return err
 		}
 	}
@@ -411,21 +411,6 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 		return errors.Join(w.cp.failures(), records.UnreadStart(s.e.Name, w.cp.UnreadIn, w.cp.Unread))
 	}
 	return w.cp.failures()
-}
-
-// rest pauses so that a share of the time is worked.
-func (w *work) rest(ctx context.Context, duty float64, worked time.Duration) error {
-	if duty <= 0 || duty >= 1 {
-		return nil
-	}
-	pause := time.Duration(float64(worked) * (1 - duty) / duty)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(pause):
-	}
-	w.measures.Pauses = append(w.measures.Pauses, connectors.Pause{Why: "duty", Took: pause})
-	return nil
 }
 
 // plan is what the rule does to one key.

@@ -108,7 +108,6 @@ func (d *DB) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.Sweep
 	s.pacer = newPacer(s)
 	s.bursts.begin(d.dialect, j.Pace)
 	err = s.run(ctx)
-	s.measures.Pauses = s.pacer.pauses()
 	return s.measures, err
 }
 

@@ -119,7 +119,7 @@ func (w *chunkTx) direct(ctx context.Context, keys []key) (key, error) {
 		took := time.Since(began)
 		worked += took
 		b.adapt(n, took)
-		rested, err := b.rest(ctx, restAfter(b.pace, worked)-w.rested)
+		rested, err := b.rest(ctx, b.pace.Rest(worked)-w.rested)
 		if err != nil {
 			return nil, err
 		}

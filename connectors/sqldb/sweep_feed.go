@@ -191,7 +191,7 @@ type page struct {
 // readAhead begins to read the next keys of the phase while those that are there are worked.
 func (s *sweep) readAhead(ctx context.Context, readers *sync.WaitGroup) {
 	limit := min(max(s.cp.Size*8, sweepChunk), feedRows)
-	if rests(s.job.Pace) && s.cp.Phases[s.cp.Phase].Order == byKey { // reading works at a stretch, too
+	if s.job.Pace.Rests() && s.cp.Phases[s.cp.Phase].Order == byKey { // reading works at a stretch, too
 		limit = min(limit, restedFeed)
 	}
 	if s.reading || s.readEnd || len(s.read) > limit/2 {

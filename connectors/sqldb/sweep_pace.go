@@ -8,14 +8,6 @@ import (
 	"github.com/lethe-gdpr/lethe/connectors"
 )
 
-// Codes of a [connectors.Pause].
-const (
-	pauseDuty      = "duty"
-	pauseLag       = "lag"
-	pauseSessions  = "sessions"
-	pauseLockWaits = "lock-waits"
-)
-
 const (
 	lookEvery = 200 * time.Millisecond // at the server's load
 	stopEvery = 100 * time.Millisecond // in a pause
@@ -25,7 +17,6 @@ const (
 // waits for them first.
 type pacer struct {
 	s       *sweep
-	waited  map[string]time.Duration
 	resting time.Time     // end of the last rest of the duty cycle
 	rested  time.Duration // since then, by chunks that rest between their bursts
 	looked  time.Time
@@ -33,18 +24,7 @@ type pacer struct {
 }
 
 func newPacer(s *sweep) pacer {
-	return pacer{s: s, waited: map[string]time.Duration{}, lag: lagging{d: s.d}}
-}
-
-// pauses are what was waited, by why.
-func (p *pacer) pauses() []connectors.Pause {
-	var out []connectors.Pause
-	for _, why := range []string{pauseDuty, pauseLag, pauseLockWaits, pauseSessions} {
-		if took := p.waited[why]; took > 0 {
-			out = append(out, connectors.Pause{Why: why, Took: took})
-		}
-	}
-	return out
+	return pacer{s: s, lag: lagging{d: s.d}}
 }
 
 // before returns ErrYield when the slice is over, or that the chunks under way must end first so that it can pause.
@@ -53,15 +33,15 @@ func (p *pacer) before(ctx context.Context, busy int) (wait bool, err error) {
 		return false, err
 	}
 	pace := p.s.job.Pace
-	if rests(pace) {
+	if pace.Rests() {
 		now := time.Now()
 		if p.resting.IsZero() {
 			p.resting = now
-		} else if rest := restAfter(pace, now.Sub(p.resting)-p.rested) - p.rested; p.s.moved && rest > 0 {
+		} else if rest := pace.Rest(now.Sub(p.resting)-p.rested) - p.rested; p.s.moved && rest > 0 {
 			if busy > 0 {
 				return true, nil
 			}
-			err := p.sleep(ctx, rest, pauseDuty)
+			err := p.sleep(ctx, rest, connectors.PauseDuty)
 			p.resting, p.rested = time.Now(), 0
 			if err != nil {
 				return false, err
@@ -87,19 +67,11 @@ func (p *pacer) before(ctx context.Context, busy int) (wait bool, err error) {
 	}
 }
 
-// rests reports whether the pace has a duty cycle.
-func rests(pace connectors.Pace) bool { return pace.Duty > 0 && pace.Duty < 1 }
-
-// restAfter is the rest that work of some length asks for.
-func restAfter(pace connectors.Pace, worked time.Duration) time.Duration {
-	return time.Duration(float64(worked) * (1 - pace.Duty) / pace.Duty)
-}
-
 // chunkRested takes what a chunk has rested between its bursts.
 func (p *pacer) chunkRested(rest time.Duration) {
 	p.rested += rest
 	if rest > 0 {
-		p.waited[pauseDuty] += rest
+		p.s.measures.Pauses.Add(connectors.PauseDuty, rest)
 	}
 }
 
@@ -119,7 +91,7 @@ type bursts struct {
 }
 
 func (b *bursts) begin(d *dialect, pace connectors.Pace) {
-	if b.pace = pace; rests(pace) && d.name != sqlite {
+	if b.pace = pace; pace.Rests() && d.name != sqlite {
 		b.size.Store(100)
 	}
 }
@@ -162,9 +134,9 @@ func (p *pacer) over() error {
 }
 
 // sleep pauses, and ends early with the slice.
-func (p *pacer) sleep(ctx context.Context, rest time.Duration, why string) error {
+func (p *pacer) sleep(ctx context.Context, rest time.Duration, why connectors.Pause) error {
 	began := time.Now()
-	defer func() { p.waited[why] += time.Since(began) }()
+	defer func() { p.s.measures.Pauses.Add(why, time.Since(began)) }()
 	for left := rest; left > 0; left = rest - time.Since(began) {
 		select {
 		case <-ctx.Done():
@@ -182,7 +154,7 @@ func (p *pacer) sleep(ctx context.Context, rest time.Duration, why string) error
 }
 
 // look returns what hurts, empty when nothing does. What the database user may not see does not hurt; Check tells of it.
-func (p *pacer) look(ctx context.Context, busy int) (string, error) {
+func (p *pacer) look(ctx context.Context, busy int) (connectors.Pause, error) {
 	pace := p.s.job.Pace
 	if p.s.d.dialect.name == sqlite {
 		return "", nil
@@ -195,17 +167,17 @@ func (p *pacer) look(ctx context.Context, busy int) (string, error) {
 	if pace.Lag > 0 {
 		behind, err := p.lag.most(ctx, r)
 		if err != nil || behind > pace.Lag {
-			return pauseLag, err
+			return connectors.PauseLag, err
 		}
 	}
 	for _, c := range []struct {
-		why   string
+		why   connectors.Pause
 		texts []string
 		limit int
 		ours  int
 	}{
-		{pauseLockWaits, p.s.d.dialect.lockWaits(), pace.LockWaits, 0},
-		{pauseSessions, []string{p.s.d.dialect.sessions()}, pace.Sessions, busy},
+		{connectors.PauseLockWaits, p.s.d.dialect.lockWaits(), pace.LockWaits, 0},
+		{connectors.PauseSessions, []string{p.s.d.dialect.sessions()}, pace.Sessions, busy},
 	} {
 		if c.limit == 0 {
 			continue

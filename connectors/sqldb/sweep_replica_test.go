@@ -176,9 +176,9 @@ func (p *pair) sweepBehind(db *sqldb.DB, pace connectors.Pace, goOn func()) (lef
 	if goOn != nil {
 		goOn()
 	}
-	for _, pause := range m.Pauses {
-		require.Positive(p.t, pause.Took)
-		why = append(why, pause.Why)
+	for pause, took := range m.Pauses {
+		require.Positive(p.t, took)
+		why = append(why, string(pause))
 	}
 	require.Equal(p.t, map[string]int64{"events delete": 200, "details delete": 200}, j.sum())
 	p.exec("DROP TABLE details;\nDROP TABLE events")

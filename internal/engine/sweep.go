@@ -305,11 +305,11 @@ func measure(sum *retention.SweepMeasures, m connectors.SweepMeasures, worked ti
 	sum.Transactions += m.Transactions
 	sum.Longest = max(sum.Longest, m.Longest)
 	sum.Worked += max(0, worked)
-	for _, p := range m.Pauses {
+	for why, took := range m.Pauses {
 		if sum.Pauses == nil {
 			sum.Pauses = map[string]time.Duration{}
 		}
-		sum.Pauses[p.Why] += p.Took
+		sum.Pauses[string(why)] += took
 	}
 }
 
