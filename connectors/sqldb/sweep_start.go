@@ -62,6 +62,10 @@ func (m *model) newStarts(e *entity, r connectors.Rule, before time.Time, zone *
 			return u, err
 		}
 		paths := ownedPaths(child, e)
+		if len(paths) > maxPaths {
+			return u, wrongMap(e.Name, "", fmt.Sprintf("the rule's start is in %s, whose rows it owns in more than %d ways", child.Name, maxPaths),
+				"Let the rule start at rows that are nearer.")
+		}
 		if paths == nil {
 			return u, wrongMap(e.Name, "", fmt.Sprintf("the rule's start is in %s, whose rows it does not own", child.Name), "Declare owned_by.")
 		}
@@ -93,14 +97,15 @@ func startClass(c connectors.ColumnClass) bool {
 	return false
 }
 
-// maxPaths bounds the ways by which a row may own another: each is a subquery.
+// maxPaths bounds the ways by which a row may own another: each is a subquery, and none is left out.
 const maxPaths = 16
 
-// ownedPaths returns the chains of owning references from child up to parent, the shortest first.
+// ownedPaths returns the chains of owning references from child up to parent, the shortest first; of more than maxPaths
+// not all.
 func ownedPaths(child, parent *entity) [][]*tie {
 	var out [][]*tie
 	open := [][]*tie{nil}
-	for len(open) > 0 && len(out) < maxPaths {
+	for len(open) > 0 && len(out) <= maxPaths {
 		path := open[0]
 		open = open[1:]
 		at := child

@@ -99,7 +99,7 @@ func (e *Engine) takeSweep(ctx context.Context, w SweepSlice) (*sweeping, error)
 		if err != nil {
 			return err
 		}
-		if cur.cut(r, c.now, 0).Before.Before(s.Before) {
+		if earlier(cur.cut(r, c.now, 0), cur.cut(r, s.CreatedAt, 0)) || cur.cut(r, c.now, 0).Before.Before(s.Before) {
 			return c.endSweep(s, retention.SweepEnded, reasonClock,
 				"the clock has been set back since the sweep began; what is due by it as it is now goes with the next one")
 		}
@@ -114,6 +114,19 @@ func (e *Engine) takeSweep(ctx context.Context, w SweepSlice) (*sweeping, error)
 		return nil, nil
 	}
 	return x, err
+}
+
+// earlier reports whether one cut of a rule makes less due than another does, by the rule or by one that it waits for.
+func earlier(now, then connectors.Cut) bool {
+	if now.Before.Before(then.Before) {
+		return true
+	}
+	for i := range min(len(now.After), len(then.After)) {
+		if now.After[i].Before.Before(then.After[i].Before) {
+			return true
+		}
+	}
+	return false
 }
 
 // waitUntil leaves a Sweep to a slice at a later time; its lease lasts until then.

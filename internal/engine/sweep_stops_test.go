@@ -191,6 +191,30 @@ func TestAClockThatIsSetBackEndsASweep(t *testing.T) {
 	require.EqualValues(t, 1, x.count("SELECT count(*) FROM logins WHERE id = 8000"), "its time has not come")
 }
 
+// Its own cut-off may be the same all year, and that of a rule that it waits for another every day.
+func TestAClockThatIsSetBackEndsASweepThatWaitsForAnotherRule(t *testing.T) {
+	t.Parallel()
+	x := sqliteTarget(t, loginsSchema+shopRows)
+	fillLogins(x, 10)
+	h := open(t, dbtest.SQLite(t), map[string]string{"SHOP": x.url}, auto)
+	h.activate(strings.NewReplacer(
+		"  short: {period: P30D, from: collection}\n", "  short: {period: P30D, from: collection}\n  year: {period: P0D, from: end_of_calendar_year}\n",
+		"retention: [{class: short, start: at, action: delete, review: never}]",
+		"retention: [{class: short, name: first, start: at, action: next}, {class: year, name: short, start: at, action: delete, review: never}]",
+	).Replace(loginsMap(", review: never")))
+	x.exec("UPDATE logins SET at = '2025-' || substr(at, 6)")
+	x.exec("INSERT INTO logins VALUES (8000, 1, '2025-12-31 08:00:00')")
+	h.time.forward(20 * 24 * time.Hour)
+	s := h.sweepNow(rule)
+	h.hooks.sweep = func(context.Context, *connectors.SweepJob) error { return connectors.ErrYield }
+	_, ok := h.stepOnce()
+	require.True(t, ok)
+	h.time.forward(-20 * 24 * time.Hour)
+	h.untouched()
+	h.drain()
+	require.Equal(t, "clock-set-back", h.swept(s.ID, retention.SweepEnded).Reason)
+}
+
 // A clock that goes back by hours within a day, as at the end of summer time, ends nothing.
 func TestAClockThatGoesBackWithinADay(t *testing.T) {
 	t.Parallel()
