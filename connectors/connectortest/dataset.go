@@ -131,7 +131,10 @@ func canonical(class connectors.ColumnClass, v any) string {
 		return null
 	}
 	s := fmt.Sprint(v)
-	if b, ok := v.([]byte); ok {
+	switch b := v.(type) {
+	case []byte:
+		s = string(b)
+	case json.RawMessage: // of an exported document
 		s = string(b)
 	}
 	if class == connectors.ClassTime || class == connectors.ClassDate {

@@ -106,8 +106,9 @@ func meets(row map[string]string, when []dsr.Condition) bool {
 // shown are the rows that an export of one subject shows, by "entity key".
 func shown(sys *connectors.System, d Dataset, s connectors.Subject) map[string]*fate {
 	out := map[string]*fate{}
-	for _, f := range newOracle(sys, d, connectors.Batch{s}, true, nil).rows {
-		if f.reached && (s.Entities == nil || s.Entities[f.e.Name]) {
+	o := newOracle(sys, d, connectors.Batch{s}, true, nil)
+	for _, f := range o.rows {
+		if (f.reached || o.named(f)) && (s.Entities == nil || s.Entities[f.e.Name]) {
 			out[f.e.Name+" "+f.key] = f
 		}
 	}

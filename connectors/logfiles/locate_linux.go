@@ -85,8 +85,6 @@ func (c *counter) ambiguous() []connectors.Ambiguity {
 func (c *counter) count(s sight, export bool) {
 	n := connectors.Count{Subject: s.subject, Entity: s.e.Name, Method: s.method, Rows: 1}
 	switch {
-	case export && s.method == dsr.Redact:
-		return // a record of somebody else, in which the subject is mentioned
 	case export:
 		n.Method = dsr.Export
 	case s.waits != nil:

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
+	"github.com/lethe-gdpr/lethe/mask"
 )
 
 // position is what Export resumes from: the subject's place in the batch, and the last record that was written.
@@ -95,12 +96,9 @@ func (db *DB) records(s connectors.Subject) ([]record, error) {
 		return nil, err
 	}
 	var out []record
-	for _, i := range c.items {
-		if _, ok := c.allowed(i); !ok || !i.touched {
-			continue
-		}
+	for _, i := range c.shown(s) {
 		r := record{entity: i.e.Name, key: i.key}
-		shared := i.accessed || !i.seed && c.hasLivingOwner(i)
+		shared := !i.touched || i.accessed || !i.seed && c.hasLivingOwner(i)
 		for _, col := range i.t.Columns {
 			v := i.row[col.Name]
 			if spec, ok := i.e.ExportMask[col.Name]; ok && shared {
@@ -113,4 +111,16 @@ func (db *DB) records(s connectors.Subject) ([]record, error) {
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// shown are the rows that a copy has: a subject's own, and those of others that mention them in free text, which an erasure
+// would redact.
+func (c *closure) shown(s connectors.Subject) []*item {
+	matcher := mask.NewMatcher(s.Identifiers, c.db.sys.Identifiers)
+	return slices.DeleteFunc(slices.Clone(c.items), func(i *item) bool {
+		if _, ok := c.allowed(i); ok && i.touched {
+			return false
+		}
+		return s.Entities != nil && !s.Entities[i.e.Name] || len(mentions(i.e, i.t, i.row, matcher)) == 0
+	})
 }

@@ -40,10 +40,8 @@ func (db *DB) locate(out *connectors.Located, s connectors.Subject, q connectors
 		return err
 	}
 	if q.Export {
-		for _, i := range c.items {
-			if _, ok := c.allowed(i); ok && i.touched {
-				i.action = dsr.Export
-			}
+		for _, i := range c.shown(s) {
+			i.action = dsr.Export
 		}
 	} else if err := c.decide(); err != nil {
 		return err
