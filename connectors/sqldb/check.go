@@ -74,6 +74,8 @@ const (
 	// FindBlockedDeletion: a foreign key that only gives access keeps the row that it refers to from being deleted, or
 	// would be deleted with it.
 	FindBlockedDeletion = "blocked-deletion"
+	// FindBlockedRule: rows that stay keep a deletion rule from deleting those that they refer to, and no rule ends them.
+	FindBlockedRule = "blocked-rule"
 	// FindCycle: tables refer to each other in a circle that can be opened nowhere.
 	FindCycle = "cycle-without-break"
 	// FindMask: a mask cannot hold in its column.

@@ -67,6 +67,9 @@ func (k *checker) checkRules(ctx context.Context) error {
 				k.checkMask(ctx, e, c, r.Masks, "the rule's mask")
 			}
 		}
+		if r.Action == retention.Delete {
+			k.checkBlocked(e)
+		}
 		if err := k.checkStartIndex(ctx, e, r, after); err != nil && failed == nil {
 			failed = err
 		}
@@ -113,6 +116,33 @@ func (k *checker) checkStart(e *checked, r *connectors.Rule) {
 				"Make the column NOT NULL, or let the rule start at one that is.")
 		}
 	}
+}
+
+// checkBlocked reports what a rule that deletes rows of the entity never gets at: a row that belongs to one, directly or
+// through others, and that the map masks and no rule deletes. What a request would meet as well is an error already.
+func (k *checker) checkBlocked(e *checked) {
+	family := []*checked{e}
+	for i := 0; i < len(family); i++ {
+		to := family[i]
+		for _, c := range k.entities {
+			for _, o := range slices.Concat(c.OwnedBy, c.Owns) {
+				switch {
+				case o.Entity != to.Name || c.table == nil || slices.Contains(family, c):
+				case deleted(c.Entity):
+					family = append(family, c)
+				case c.Keep == nil && !nulled(c, o) && !ends(c) && (!k.deletes(to) || len(to.Anchor) > 0):
+					k.warn(FindBlockedRule, c.Name, strings.Join(o.Columns, ", "),
+						fmt.Sprintf("the row is masked and stays, so the rule never deletes the row of %s that it refers to", to.Name),
+						fmt.Sprintf("Give %s a deletion rule of its own, or mask the reference with null.", c.Name))
+				}
+			}
+		}
+	}
+}
+
+// ends reports whether a rule deletes rows of the entity.
+func ends(e *checked) bool {
+	return slices.ContainsFunc(e.Rules, func(r connectors.Rule) bool { return r.Action == retention.Delete })
 }
 
 // checkStarts reports text that is no date where a rule starts: the first rows in the order of the text are looked at.

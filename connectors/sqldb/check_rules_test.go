@@ -124,6 +124,17 @@ func startAt(column string) func(*connectors.System) {
 	return onRule("logins", func(r *connectors.Rule) { r.Start.Field = column })
 }
 
+// payments is a table whose rows belong to invoices.
+const payments = "CREATE TABLE payments (id INTEGER PRIMARY KEY, invoice INTEGER NOT NULL, note VARCHAR(50));\nCREATE INDEX payments_invoice ON payments (invoice)"
+
+func maskPayments(s *connectors.System) {
+	s.Entities = append(s.Entities, connectors.Entity{
+		Name: "payments", Erase: dsr.Mask, Masks: map[string]mask.Spec{"note": {Kind: mask.Null}},
+		OwnedBy: []connectors.Owner{{Columns: []string{"invoice"}, Entity: "invoices"}},
+		Fields:  []connectors.Field{{Name: "note", Category: "user.content"}},
+	})
+}
+
 // dayColumn adds a column of text to start at.
 const dayColumn = "ALTER TABLE logins ADD day VARCHAR(20) NOT NULL DEFAULT '2020-01-01';\nCREATE INDEX logins_day ON logins (day)"
 
@@ -164,6 +175,23 @@ var ruleDefects = []defect{
 			})
 			r := &s.Entity("logins").Rules[0]
 			r.Start.Latest, r.Start.Null = []retention.Related{{Entity: "visits", Field: "at"}}, retention.NullKeep
+		},
+	},
+	{code: FindBlockedRule, entity: "payments", field: "invoice", rule: invoicesRule, warn: true, sql: payments, edit: maskPayments},
+	{
+		code: FindBlockedRule, entity: "refunds", field: "payment", rule: invoicesRule, warn: true, // through rows that go
+		sql: payments + ";\nCREATE TABLE refunds (id INTEGER PRIMARY KEY, payment INTEGER NOT NULL, note VARCHAR(50));\n" +
+			"CREATE INDEX refunds_payment ON refunds (payment)",
+		edit: func(s *connectors.System) {
+			maskPayments(s)
+			p := s.Entity("payments")
+			p.Erase, p.Masks = dsr.Delete, nil
+			p.Anchor = map[string]mask.Spec{"note": {Kind: mask.Null}}
+			s.Entities = append(s.Entities, connectors.Entity{
+				Name: "refunds", Erase: dsr.Mask, Masks: map[string]mask.Spec{"note": {Kind: mask.Null}},
+				OwnedBy: []connectors.Owner{{Columns: []string{"payment"}, Entity: "payments"}},
+				Fields:  []connectors.Field{{Name: "note", Category: "user.content"}},
+			})
 		},
 	},
 	{code: FindStartType, entity: "logins", field: "weight", rule: loginsRule, edit: startAt("weight")},
