@@ -60,6 +60,7 @@ type Sweep struct {
 	UpdatedAt  time.Time
 	FinishedAt *time.Time
 
+	Works      bool      // a worker is at it, as long as LeaseUntil lasts
 	Fence      int64     // work under an older one is refused
 	LeaseUntil time.Time // while it is running: whose sign of life ends then is taken over
 	Failures   int       // transient faults in a row

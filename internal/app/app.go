@@ -194,7 +194,7 @@ func policy(p *config.Policy) (engine.Policy, error) {
 	r := &p.Retention
 	window, err := engine.ParseWindow(r.Window)
 	out.Retention = engine.RetentionPolicy{
-		Schedule: r.Schedule, Window: window, Pace: paceOf(&p.Retention.Pace),
+		Schedule: r.Schedule, Window: window, Pace: paceOf(&p.Retention.Pace), Together: p.Retention.Together,
 	}
 	return out, err
 }

@@ -82,6 +82,7 @@ type Retention struct {
 	Schedule string `yaml:"schedule"` // cron expression by the wall clock of the map's controller
 	Window   string `yaml:"window"`   // "22:00-06:00"; empty is all day
 	Pace     Pace   `yaml:"pace"`
+	Together int    `yaml:"together"` // sweeps of one system that work at once; they take turns when 0 or 1
 }
 
 // Pace says how gently sweeps work; zero values take the engine's defaults.
@@ -294,6 +295,9 @@ func (c *Config) Validate() error {
 	}
 	if p := c.Policy.Retention.Pace; !(p.Duty >= 0 && p.Duty <= 1) || p.Connections < 0 || p.Sessions < 0 || p.LockWaits < 0 {
 		return errors.New("policy.retention.pace: duty is a share between 0 and 1, and nothing is negative")
+	}
+	if c.Policy.Retention.Together < 0 {
+		return errors.New("policy.retention.together: is the number of sweeps of one system that work at once, and not negative")
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		return errors.New("tls.certificate and tls.key go together: give both or neither")

@@ -60,6 +60,7 @@ type RetentionPolicy struct {
 	Schedule string          // cron expression by the wall clock of the controller: "30 2 * * *"
 	Window   Window          // in which Sweeps work that nobody asked to work now: all day
 	Pace     connectors.Pace // Stop is the engine's own
+	Together int             // Sweeps of one System that work at once, across all workers: 1
 }
 
 // AutoApproval approves a Plan by itself when everything that it names is true.

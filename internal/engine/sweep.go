@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
@@ -21,12 +22,14 @@ const (
 	reasonPaused      = "paused"
 	reasonClock       = "clock-set-back"
 	reasonHalted      = "stopped"
+	reasonTurn        = "turn"
 )
 
 // sweeping is one slice of a Sweep and the means to work on it.
 type sweeping struct {
 	sweep    *retention.Sweep
-	atlas    *atlas
+	cur      *atlas // the current map
+	atlas    *atlas // the Sweep's
 	rule     *datamap.Rule
 	conn     *connection
 	sweeper  connectors.Sweeper
@@ -63,7 +66,8 @@ func (e *Engine) SweepSlice(ctx context.Context, w SweepSlice) error {
 }
 
 // takeSweep takes the lease and looks at everything that may keep the Sweep from going on: pauses, stops, a changed
-// rule, a clock that was ahead, the nightly window. It returns nil when there is nothing to work now.
+// rule, a clock that was ahead, the nightly window, other Sweeps of the System. It returns nil when there is nothing to work
+// now.
 func (e *Engine) takeSweep(ctx context.Context, w SweepSlice) (*sweeping, error) {
 	cur, err := e.current(ctx)
 	if err != nil {
@@ -72,42 +76,22 @@ func (e *Engine) takeSweep(ctx context.Context, w SweepSlice) (*sweeping, error)
 	var x *sweeping
 	err = e.change(ctx, dsr.Engine, func(c *changes) error {
 		x = nil
+		if err := c.lockTurns(w.SweepID); err != nil {
+			return err
+		}
 		s, err := c.tx.AcquireSweep(w.SweepID, w.Fence, c.now, e.c.Policy.Lease)
 		if err != nil {
 			return err
 		}
-		stop, err := c.tx.Stopped(StopOfSweeps)
-		if err != nil {
+		works, err := c.mayWork(cur, s)
+		switch {
+		case err != nil:
 			return err
+		case works:
+			x = &sweeping{sweep: s, cur: cur}
+			return nil
 		}
-		states, err := c.tx.RuleStates()
-		if err != nil {
-			return err
-		}
-		paused := stateOf(states, s.Rule).PausedAt != nil
-		if stop != nil || paused {
-			s.State, s.Reason, s.Hint, s.UpdatedAt = retention.SweepPaused, reasonHalted, "every sweep is stopped", c.now
-			if paused {
-				s.Reason, s.Hint = reasonPaused, "the rule is paused"
-			}
-			return c.tx.UpdateSweep(s)
-		}
-		r, err := cur.find(s.Rule)
-		if dsr.CodeOf(err) == dsr.CodeNotFound || err == nil && r.Hash() != s.RuleHash {
-			return c.endSweep(s, retention.SweepEnded, reasonRuleChanged, "the rule has changed or is gone from the data map")
-		}
-		if err != nil {
-			return err
-		}
-		if earlier(cur.cut(r, c.now, 0), cur.cut(r, s.CreatedAt, 0)) || cur.cut(r, c.now, 0).Before.Before(s.Before) {
-			return c.endSweep(s, retention.SweepEnded, reasonClock,
-				"the clock has been set back since the sweep began; what is due by it as it is now goes with the next one")
-		}
-		if open, next := e.c.Policy.Retention.Window.open(c.now, cur.Controller.Zone); !open && !s.Now {
-			return c.waitUntil(s, next)
-		}
-		x = &sweeping{sweep: s}
-		return nil
+		return c.passTurn(cur, s.System)
 	})
 	switch dsr.CodeOf(err) {
 	case dsr.CodeConflict, dsr.CodeWrongState, dsr.CodeNotFound:
@@ -127,6 +111,45 @@ func earlier(now, then connectors.Cut) bool {
 		}
 	}
 	return false
+}
+
+// mayWork reports whether a Sweep that was acquired works now. One that does not is left as it is to wait, or has ended.
+func (c *changes) mayWork(cur *atlas, s *retention.Sweep) (bool, error) {
+	stop, err := c.tx.Stopped(StopOfSweeps)
+	if err != nil {
+		return false, err
+	}
+	states, err := c.tx.RuleStates()
+	if err != nil {
+		return false, err
+	}
+	s.Works = false
+	paused := stateOf(states, s.Rule).PausedAt != nil
+	if stop != nil || paused {
+		s.State, s.Reason, s.Hint, s.UpdatedAt = retention.SweepPaused, reasonHalted, "every sweep is stopped", c.now
+		if paused {
+			s.Reason, s.Hint = reasonPaused, "the rule is paused"
+		}
+		return false, c.tx.UpdateSweep(s)
+	}
+	r, err := cur.find(s.Rule)
+	if dsr.CodeOf(err) == dsr.CodeNotFound || err == nil && r.Hash() != s.RuleHash {
+		return false, c.endSweep(s, retention.SweepEnded, reasonRuleChanged, "the rule has changed or is gone from the data map")
+	}
+	if err != nil {
+		return false, err
+	}
+	if earlier(cur.cut(r, c.now, 0), cur.cut(r, s.CreatedAt, 0)) || cur.cut(r, c.now, 0).Before.Before(s.Before) {
+		return false, c.endSweep(s, retention.SweepEnded, reasonClock,
+			"the clock has been set back since the sweep began; what is due by it as it is now goes with the next one")
+	}
+	if open, next := c.e.c.Policy.Retention.Window.open(c.now, cur.Controller.Zone); !open && !s.Now {
+		if err := c.tx.UpdateSweep(s); err != nil {
+			return false, err
+		}
+		return false, c.waitUntil(s, next)
+	}
+	return c.takeTurn(cur, s)
 }
 
 // waitUntil leaves a Sweep to a slice at a later time; its lease lasts until then.
@@ -267,7 +290,7 @@ func (e *Engine) counted(ctx context.Context, x *sweeping) error {
 // settle writes what a slice came to: in one transaction, fenced, with the counts and measures that it made.
 func (e *Engine) settle(ctx context.Context, x *sweeping, fn func(c *changes, s *retention.Sweep, r *retention.RuleState) error) error {
 	err := e.change(ctx, dsr.Engine, func(c *changes) error {
-		if err := c.tx.LockSubjects(lastOf(x.sweep.Rule)); err != nil {
+		if err := c.tx.LockSubjects(turnsOf(x.sweep.System), lastOf(x.sweep.Rule)); err != nil {
 			return err
 		}
 		s, err := c.tx.LockSweep(x.sweep.ID)
@@ -295,15 +318,28 @@ func (e *Engine) settle(ctx context.Context, x *sweeping, fn func(c *changes, s 
 		if err := c.tx.PutRuleState(r); err != nil {
 			return err
 		}
-		if !s.State.Open() {
-			return nil // endSweep has written it
+		if s.State.Open() { // else endSweep has written it
+			if err := c.tx.UpdateSweep(s); err != nil {
+				return err
+			}
 		}
-		return c.tx.UpdateSweep(s)
+		if s.Works {
+			return nil
+		}
+		return c.passTurn(x.cur, s.System)
 	})
 	if err == nil {
 		x.due, x.measures, x.started = nil, connectors.SweepMeasures{}, e.now()
 	}
 	return err
+}
+
+// leave is settle at the end of a slice: the next Sweep of the System may work.
+func (e *Engine) leave(ctx context.Context, x *sweeping, fn func(c *changes, s *retention.Sweep, r *retention.RuleState) error) error {
+	return e.settle(ctx, x, func(c *changes, s *retention.Sweep, r *retention.RuleState) error {
+		s.Works = false
+		return fn(c, s, r)
+	})
 }
 
 // remember keeps what was counted for the metrics.
@@ -332,7 +368,7 @@ func (e *Engine) afterSlice(ctx context.Context, over error, x *sweeping, err er
 	failures := x.sweep.Failures
 	switch {
 	case err == nil && x.stopped != "":
-		return e.settle(ctx, x, func(c *changes, s *retention.Sweep, r *retention.RuleState) error {
+		return e.leave(ctx, x, func(c *changes, s *retention.Sweep, r *retention.RuleState) error {
 			s.State, s.Reason, s.Hint = retention.SweepStopped, reasonOverCap, x.stopped
 			r.Backlog = *s.Due
 			c.sweepLeaf("sweep.stopped", s)
@@ -361,7 +397,7 @@ func (e *Engine) afterSlice(ctx context.Context, over error, x *sweeping, err er
 	}
 	e.c.Logger.ErrorContext(ctx, "a sweep failed", "system", x.sweep.System, "rule", x.sweep.Rule, "sweep", x.sweep.ID,
 		"code", dsr.CodeOf(err))
-	return e.settle(ctx, x, func(c *changes, s *retention.Sweep, _ *retention.RuleState) error {
+	return e.leave(ctx, x, func(c *changes, s *retention.Sweep, _ *retention.RuleState) error {
 		reason, hint := explain(err)
 		return c.endSweep(s, retention.SweepFailed, reason, hint)
 	})
@@ -369,7 +405,7 @@ func (e *Engine) afterSlice(ctx context.Context, over error, x *sweeping, err er
 
 // sweepAgain leaves the Sweep to another slice, at a later time when at is not zero.
 func (e *Engine) sweepAgain(ctx context.Context, x *sweeping, at time.Time, failures int) error {
-	return e.settle(ctx, x, func(c *changes, s *retention.Sweep, _ *retention.RuleState) error {
+	return e.leave(ctx, x, func(c *changes, s *retention.Sweep, _ *retention.RuleState) error {
 		s.Failures = failures
 		if !at.After(c.now) {
 			at = c.now
@@ -380,7 +416,7 @@ func (e *Engine) sweepAgain(ctx context.Context, x *sweeping, at time.Time, fail
 
 // sweepDone ends a Sweep that has nothing left to do.
 func (e *Engine) sweepDone(ctx context.Context, x *sweeping) error {
-	return e.settle(ctx, x, func(c *changes, s *retention.Sweep, r *retention.RuleState) error {
+	return e.leave(ctx, x, func(c *changes, s *retention.Sweep, r *retention.RuleState) error {
 		left := free(*x.left)
 		s.Left = &left
 		s.Held, s.Blocked, s.BlockedBy = x.left.Held, x.left.Blocked, x.left.BlockedBy // Holds may have come and gone meanwhile
@@ -415,6 +451,12 @@ func (c *changes) sweepLeaf(kind string, s *retention.Sweep) {
 	for name, n := range map[string]*int64{"due": s.Due, "left": s.Left} {
 		if n != nil {
 			d[name] = count(*n)
+		}
+	}
+	if s.Due != nil { // counted with it, and again at the end
+		d["held"], d["blocked"] = count(s.Held), count(s.Blocked)
+		if len(s.BlockedBy) > 0 {
+			d["blocked_by"] = strings.Join(s.BlockedBy, " ")
 		}
 	}
 	if s.ApprovedBy != "" {

@@ -43,6 +43,7 @@ type sweepRow struct {
 	Failures    int
 	Checkpoint  []byte
 	Interrupted bool
+	Works       bool
 	Version     int64
 }
 
@@ -65,7 +66,7 @@ func rowOfSweep(s *retention.Sweep) sweepRow {
 		Held: s.Held, Blocked: s.Blocked, Total: s.Total, BlockedBy: s.BlockedBy, ApprovedBy: s.ApprovedBy,
 		Approved: s.Approved, Remaining: s.Left, Measures: s.Measures, Reason: s.Reason, Hint: s.Hint,
 		CreatedAt: stamp(s.CreatedAt), UpdatedAt: stamp(s.UpdatedAt), FinishedAt: stampPtr(s.FinishedAt), Fence: s.Fence,
-		LeaseUntil: stamp(s.LeaseUntil), Failures: s.Failures, Checkpoint: s.Checkpoint, Version: s.Version,
+		LeaseUntil: stamp(s.LeaseUntil), Failures: s.Failures, Checkpoint: s.Checkpoint, Works: s.Works, Version: s.Version,
 	}
 }
 
@@ -76,7 +77,7 @@ func (w *sweepRow) sweep() *retention.Sweep {
 		Held: w.Held, Blocked: w.Blocked, Total: w.Total, BlockedBy: w.BlockedBy, ApprovedBy: w.ApprovedBy,
 		Approved: w.Approved, Left: w.Remaining, Measures: w.Measures, Reason: w.Reason, Hint: w.Hint,
 		CreatedAt: utc(w.CreatedAt), UpdatedAt: utc(w.UpdatedAt), FinishedAt: utcPtr(w.FinishedAt), Fence: w.Fence,
-		LeaseUntil: utc(w.LeaseUntil), Failures: w.Failures, Checkpoint: w.Checkpoint, Version: w.Version,
+		LeaseUntil: utc(w.LeaseUntil), Failures: w.Failures, Checkpoint: w.Checkpoint, Works: w.Works, Version: w.Version,
 	}
 }
 
@@ -160,7 +161,7 @@ func (t *tx) OpenSweeps(rule string) ([]*retention.Sweep, error) {
 // changing are the columns of a Sweep that UpdateSweep writes.
 var changing = []string{
 	"map_version", "state", "at_once", "due", "held", "blocked", "total", "blocked_by", "approved_by", "approved",
-	"remaining", "measures", "reason", "hint", "updated_at", "finished_at", "failures", "version",
+	"remaining", "measures", "reason", "hint", "updated_at", "finished_at", "failures", "works", "version",
 }
 
 func (t *tx) UpdateSweep(s *retention.Sweep) error {
@@ -209,9 +210,9 @@ func (t *tx) ListSweeps(f engine.SweepFilter) ([]*retention.Sweep, string, error
 }
 
 func (t *tx) AcquireSweep(id string, fence int64, now time.Time, lease time.Duration) (*retention.Sweep, error) {
-	n, err := t.exec(`UPDATE sweeps SET fence = fence + 1, lease_until = ?, interrupted = ?
+	n, err := t.exec(`UPDATE sweeps SET fence = fence + 1, lease_until = ?, interrupted = ?, works = ?
 		WHERE id = ? AND state = 'running' AND (lease_until <= ? OR fence = ?)`,
-		stamp(now.Add(lease)), false, id, stamp(now), fence)
+		stamp(now.Add(lease)), false, true, id, stamp(now), fence)
 	if err != nil {
 		return nil, err
 	}
