@@ -37,8 +37,12 @@ func (s *server) PlaceHold(ctx context.Context, in gen.PlaceHoldRequestObject) (
 func (s *server) ListHolds(ctx context.Context, in gen.ListHoldsRequestObject) (gen.ListHoldsResponseObject, error) {
 	inner, actor := caller(ctx)
 	p := in.Params
+	cursor, err := after(p.Cursor, holdID)
+	if err != nil {
+		return nil, err
+	}
 	page, next, err := s.Engine.Holds(inner, actor, engine.HoldFilter{
-		Lifted: val(p.Lifted), Overdue: val(p.Overdue), Tenant: val(p.Tenant), System: val(p.System), Cursor: val(p.Cursor),
+		Lifted: val(p.Lifted), Overdue: val(p.Overdue), Tenant: val(p.Tenant), System: val(p.System), Cursor: cursor,
 		Limit: limit(p.Limit),
 	})
 	if err != nil {
@@ -53,8 +57,12 @@ func (s *server) ListHolds(ctx context.Context, in gen.ListHoldsRequestObject) (
 func (s *server) SearchHolds(ctx context.Context, in gen.SearchHoldsRequestObject) (gen.SearchHoldsResponseObject, error) {
 	ctx, actor := caller(ctx)
 	b := in.Body
+	cursor, err := after(b.Cursor, holdID)
+	if err != nil {
+		return nil, err
+	}
 	page, next, err := s.Engine.Holds(ctx, actor, engine.HoldFilter{
-		Lifted: val(b.Lifted), Tenant: val(b.Tenant), Cursor: val(b.Cursor), Limit: limit(b.Limit),
+		Lifted: val(b.Lifted), Tenant: val(b.Tenant), Cursor: cursor, Limit: limit(b.Limit),
 		Identifier: &engine.RawIdentifier{Name: b.Identifier.Name, Value: dsr.NewSecret(b.Identifier.Value)},
 	})
 	if err != nil {
@@ -105,7 +113,7 @@ func toCondition(c gen.Condition) dsr.Condition {
 
 func fromHold(h *dsr.Hold) gen.Hold {
 	out := gen.Hold{
-		Id: h.ID, Kind: gen.HoldKindLegal, Tenant: opt(h.Tenant), Identifiers: len(h.Commitments), Request: opt(h.Request),
+		Id: h.ID, Kind: gen.HoldKindLegal, Tenant: opt(h.Tenant), Identifiers: len(h.Commitments), Request: opt(h.Request), Unlearned: opt(h.Unlearned),
 		System: opt(h.System), Entity: opt(h.Entity), When: each(h.When, fromCondition), Reference: opt(h.Reference),
 		PlacedBy: h.PlacedBy, LiftedBy: opt(h.LiftedBy), CreatedAt: h.CreatedAt, LiftedAt: h.LiftedAt, Version: h.Version,
 	}

@@ -682,8 +682,12 @@ type Hold struct {
 	Review  *openapi_types.Date `json:"review,omitempty"`
 	System  *string             `json:"system,omitempty"`
 	Tenant  *string             `json:"tenant,omitempty"`
-	Version int64               `json:"version"`
-	When    []Condition         `json:"when"`
+
+	// Unlearned Why it is not known yet what else the subject is called: `pending`, or the code of what went wrong. Until it is,
+	// no sweep and no erasure begins; Lethe asks again every 15 minutes.
+	Unlearned *string     `json:"unlearned,omitempty"`
+	Version   int64       `json:"version"`
+	When      []Condition `json:"when"`
 }
 
 // HoldID defines model for HoldID.
@@ -948,7 +952,9 @@ type PrincipalType string
 
 // Problem RFC 9457.
 type Problem struct {
-	Detail *string       `json:"detail,omitempty"`
+	Detail *string `json:"detail,omitempty"`
+
+	// Errors Everything that is wrong; of a data map each fault with its line and column.
 	Errors *[]FieldError `json:"errors,omitempty"`
 
 	// Field The first field that is wrong, for instance `identifiers[1].value`.
@@ -2084,7 +2090,7 @@ type ClientInterface interface {
 
 	// ApproveRuleWithBody Approve a new or changed rule by its hash (disposition review)
 	//
-	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 	// changes nothing.
 	//
 	// Takes any type of body and a specified content type.
@@ -2094,7 +2100,7 @@ type ClientInterface interface {
 
 	// ApproveRule Approve a new or changed rule by its hash (disposition review)
 	//
-	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 	// changes nothing.
 	//
 	// Takes a body of the `application/json` content type.
@@ -2187,7 +2193,7 @@ type ClientInterface interface {
 
 	// ApproveSweepWithBody Let a sweep go on that is stopped over a cap
 	//
-	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 	// is due than was approved.
 	//
 	// Takes any type of body and a specified content type.
@@ -2197,7 +2203,7 @@ type ClientInterface interface {
 
 	// ApproveSweep Let a sweep go on that is stopped over a cap
 	//
-	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 	// is due than was approved.
 	//
 	// Takes a body of the `application/json` content type.
@@ -3035,7 +3041,7 @@ func (c *Client) GetRule(ctx context.Context, rule RulePath, reqEditors ...Reque
 
 // ApproveRuleWithBody Approve a new or changed rule by its hash (disposition review)
 //
-// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 // changes nothing.
 //
 // Takes any type of body and a specified content type.
@@ -3055,7 +3061,7 @@ func (c *Client) ApproveRuleWithBody(ctx context.Context, rule RulePath, content
 
 // ApproveRule Approve a new or changed rule by its hash (disposition review)
 //
-// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 // changes nothing.
 //
 // Takes a body of the `application/json` content type.
@@ -3268,7 +3274,7 @@ func (c *Client) GetSweep(ctx context.Context, sweep SweepPath, reqEditors ...Re
 
 // ApproveSweepWithBody Let a sweep go on that is stopped over a cap
 //
-// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 // is due than was approved.
 //
 // Takes any type of body and a specified content type.
@@ -3288,7 +3294,7 @@ func (c *Client) ApproveSweepWithBody(ctx context.Context, sweep SweepPath, para
 
 // ApproveSweep Let a sweep go on that is stopped over a cap
 //
-// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 // is due than was approved.
 //
 // Takes a body of the `application/json` content type.
@@ -6051,7 +6057,7 @@ type ClientWithResponsesInterface interface {
 
 	// ApproveRuleWithBodyWithResponse Approve a new or changed rule by its hash (disposition review)
 	//
-	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 	// changes nothing.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6061,7 +6067,7 @@ type ClientWithResponsesInterface interface {
 
 	// ApproveRuleWithResponse Approve a new or changed rule by its hash (disposition review)
 	//
-	// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+	// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 	// changes nothing.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -6164,7 +6170,7 @@ type ClientWithResponsesInterface interface {
 
 	// ApproveSweepWithBodyWithResponse Let a sweep go on that is stopped over a cap
 	//
-	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 	// is due than was approved.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6174,7 +6180,7 @@ type ClientWithResponsesInterface interface {
 
 	// ApproveSweepWithResponse Let a sweep go on that is stopped over a cap
 	//
-	// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+	// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 	// is due than was approved.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -9536,7 +9542,7 @@ func (c *ClientWithResponses) GetRuleWithResponse(ctx context.Context, rule Rule
 
 // ApproveRuleWithBodyWithResponse Approve a new or changed rule by its hash (disposition review)
 //
-// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 // changes nothing.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -9552,7 +9558,7 @@ func (c *ClientWithResponses) ApproveRuleWithBodyWithResponse(ctx context.Contex
 
 // ApproveRuleWithResponse Approve a new or changed rule by its hash (disposition review)
 //
-// It runs at its next scheduled time. 412 `plan-hash-mismatch` when the rule is another by now. Approving again
+// It runs at its next scheduled time. 412 `rule-hash-mismatch` when the rule is another by now. Approving again
 // changes nothing.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -9727,7 +9733,7 @@ func (c *ClientWithResponses) GetSweepWithResponse(ctx context.Context, sweep Sw
 
 // ApproveSweepWithBodyWithResponse Let a sweep go on that is stopped over a cap
 //
-// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 // is due than was approved.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -9743,7 +9749,7 @@ func (c *ClientWithResponses) ApproveSweepWithBodyWithResponse(ctx context.Conte
 
 // ApproveSweepWithResponse Let a sweep go on that is stopped over a cap
 //
-// Of the count that was shown: 412 `plan-hash-mismatch` when it is another. For this sweep alone, and while no more
+// Of the count that was shown: 412 `due-mismatch` when it is another. For this sweep alone, and while no more
 // is due than was approved.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).

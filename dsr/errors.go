@@ -47,6 +47,8 @@ const (
 	CodeFourEyes     Code = "four-eyes"          // approver is the requester: 403
 	CodeOverCap      Code = "blast-radius"       // above a cap; nothing was changed
 	CodeHashMismatch Code = "plan-hash-mismatch" // approval of another Plan: 412
+	CodeRuleMismatch Code = "rule-hash-mismatch" // approval of another deletion rule: 412
+	CodeDueMismatch  Code = "due-mismatch"       // approval of another count than a Sweep has: 412
 	CodeUnavailable  Code = "unavailable"        // transient: try again
 )
 

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,10 +16,20 @@ import (
 	"github.com/lethe-gdpr/lethe/internal/store"
 )
 
-// Opened is one System of a data map with its connector, outside a server.
+// Opened is one System of a data map with its connector, outside a server. Connector is nil when it could not be opened:
+// Problem says why.
 type Opened struct {
 	*connectors.System
 	connectors.Connector
+	Problem error
+}
+
+// Close releases connections. No verb runs or is called afterwards.
+func (o *Opened) Close() error {
+	if o.Connector == nil {
+		return nil
+	}
+	return o.Connector.Close()
 }
 
 // CheckMap reads a data map and reports what would stop a request whatever its Systems hold.
@@ -33,7 +42,7 @@ func CheckMap(env config.Env, text []byte) ([]connectors.Finding, error) {
 }
 
 // OpenMap reads a data map and opens the connectors of its Systems, all or the named ones. Nothing is connected to
-// until a verb is called. Close each.
+// until a verb is called. A System that cannot be opened does not keep the others from it. Close each.
 func OpenMap(ctx context.Context, c *config.Config, env config.Env, text []byte, names ...string) ([]Opened, error) {
 	m, err := datamap.Load(text, config.Secrets(env), Kinds())
 	if err != nil {
@@ -60,13 +69,7 @@ func OpenMap(ctx context.Context, c *config.Config, env config.Env, text []byte,
 			continue
 		}
 		opened, err := Open(ctx, s, options)
-		if err != nil {
-			for _, o := range out {
-				_ = o.Close() // nothing was connected
-			}
-			return nil, fmt.Errorf("system %s: %w", s.Name, err)
-		}
-		out = append(out, Opened{s, opened})
+		out = append(out, Opened{s, opened, err})
 	}
 	return out, nil
 }

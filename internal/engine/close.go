@@ -194,6 +194,11 @@ func (c *changes) suppress(r *dsr.Request, m *atlas, sealed []SealedIdentifier) 
 // end closes a Request for good: the identifiers' data key is destroyed and with it everything sealed under it. The
 // open erasures of an answered access request are nudged.
 func (c *changes) end(f *flow, r *dsr.Request, state dsr.State, event string, d detail) error {
+	if r.Kind == dsr.Restriction && state != dsr.Completed {
+		if err := c.unrestrict(r); err != nil {
+			return err
+		}
+	}
 	c.to(r, state, event, d)
 	c.forget = append(c.forget, r.ID)
 	for _, t := range f.tasks[r.ID] {

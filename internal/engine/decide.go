@@ -162,7 +162,7 @@ func (e *Engine) ConfirmIdentity(
 		r.Clock.Resume(f.c.now, f.cur.calendar)
 		f.c.note(r, "identity.verified", detail{"method": code(method)})
 		f.c.begin(r, f.cur, f.tasks[r.ID], "started")
-		return nil
+		return f.restrict(ctx, r)
 	})
 }
 
@@ -181,7 +181,7 @@ func (e *Engine) Instruct(
 		}
 		if verified {
 			f.c.begin(r, f.cur, f.tasks[r.ID], "started")
-			return nil
+			return f.restrict(ctx, r)
 		}
 		r.Clock.Pause(f.c.now, pauseIdentity, f.cur.calendar)
 		f.c.to(r, dsr.AwaitingIdentity, "paused", detail{"reason": pauseIdentity})

@@ -24,7 +24,10 @@ const (
 )
 
 // Forecast implements [Retention].
-func (e *Engine) Forecast(ctx context.Context, _ dsr.Actor, rules ...string) (*Forecast, error) {
+func (e *Engine) Forecast(ctx context.Context, a dsr.Actor, rules ...string) (*Forecast, error) {
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, err
+	}
 	m, err := e.current(ctx)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -48,21 +49,17 @@ func (e *Engine) heldIn(ctx context.Context, m *atlas, system string, ttl time.D
 		return connectors.Holds{}, err
 	}
 	var held connectors.Holds
-	for _, h := range subjects {
-		s := connectors.Subject{Ref: h.ID, Tenant: h.Tenant}
-		for _, id := range h.ids {
-			if _, known := m.Identifiers[id.Name]; known {
-				s.Identifiers = append(s.Identifiers, id)
-			}
-		}
-		if len(s.Identifiers) > 0 {
-			held.Subjects = append(held.Subjects, s)
+	entities = slices.DeleteFunc(entities, func(h *dsr.Hold) bool { return h.System != system })
+	if m.version != cur.version { // which a newer Hold may be lost to as well
+		if err := lost(m, system, subjects, entities); err != nil {
+			return connectors.Holds{}, err
 		}
 	}
+	for _, h := range subjects {
+		held.Subjects = append(held.Subjects, connectors.Subject{Ref: h.ID, Tenant: h.Tenant, Identifiers: h.ids})
+	}
 	for _, h := range entities {
-		if h.System == system && m.System(system) != nil && m.System(system).Entity(h.Entity) != nil {
-			held.Entities = append(held.Entities, connectors.Frozen{Entity: h.Entity, When: h.When})
-		}
+		held.Entities = append(held.Entities, connectors.Frozen{Entity: h.Entity, When: h.When})
 	}
 	return held, nil
 }
@@ -103,8 +100,9 @@ func unreadableHold(err error) error {
 		"see whether Lethe runs with the keys that it was placed under; then retry", nil)
 }
 
-// lost stops what would delete while the current map has lost what a Hold is on: renamed, its rows are still there and
-// nobody would look for them. What only an older map lacks, that map does not reach.
+// lost stops what would delete while a map has lost what a Hold is on: renamed, its rows are still there and nobody would
+// look for them. It is asked of the current map, and of the older one that work goes on under: what that does not know yet
+// by name may be in rows that it reaches.
 func lost(cur *atlas, system string, subjects []openHold, entities []*dsr.Hold) error {
 	gone := func(h *dsr.Hold, what, hint string) error {
 		return connectors.Permanent("hold-unresolved", "what "+h.ID+" covers cannot be found, so nothing may be deleted: "+what,
@@ -144,7 +142,7 @@ func (e *Engine) learnedHolds(ctx context.Context, ttl time.Duration) (subjects 
 	}
 	var batch connectors.Batch
 	for _, h := range subjects {
-		if !known[h.ID] {
+		if !known[h.ID] || h.Unlearned != "" {
 			batch = append(batch, connectors.Subject{Ref: h.ID, Tenant: h.Tenant, Identifiers: h.ids})
 		}
 	}
@@ -158,7 +156,7 @@ func (e *Engine) learnedHolds(ctx context.Context, ttl time.Duration) (subjects 
 			return nil, nil, err
 		}
 		for i, h := range subjects {
-			if known[h.ID] {
+			if known[h.ID] && h.Unlearned == "" {
 				continue
 			}
 			if err := e.addToHold(ctx, h, news[h.ID]); err != nil {
@@ -185,7 +183,7 @@ func (e *Engine) addToHold(ctx context.Context, h openHold, news []dsr.Identifie
 		return err
 	}
 	sealed = slices.DeleteFunc(sealed, func(s SealedIdentifier) bool { return slices.Contains(h.Commitments, s.Commitment) })
-	if len(sealed) == 0 {
+	if len(sealed) == 0 && h.Unlearned == "" {
 		return nil
 	}
 	return e.c.Store.InTx(ctx, func(tx Tx) error {
@@ -196,7 +194,43 @@ func (e *Engine) addToHold(ctx context.Context, h openHold, news []dsr.Identifie
 		if err != nil || now.LiftedAt != nil {
 			return err // what was forgotten stays forgotten
 		}
-		return tx.AddHoldIdentifiers(sealed...)
+		if err := skipEmpty(sealed, tx.AddHoldIdentifiers); err != nil {
+			return err
+		}
+		return tx.SetUnlearned(h.ID, "")
+	})
+}
+
+// relearn asks the Systems again about the subjects of Holds of whom not everything is known. A System that still does not
+// answer is asked again later; what the Hold says of itself is kept true.
+func (e *Engine) relearn(ctx context.Context) error {
+	var waiting []*dsr.Hold
+	err := e.c.Store.InTx(ctx, func(tx Tx) error {
+		open, err := tx.OpenHolds()
+		waiting = nil
+		for _, h := range open {
+			if h.Unlearned != "" {
+				waiting = append(waiting, h.Hold)
+			}
+		}
+		return err
+	})
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	_, _, failure := e.learnedHolds(ctx, e.c.Policy.FindingsTTL)
+	if failure == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	why := cmp.Or(string(dsr.CodeOf(failure)), reasonFault)
+	e.c.Logger.WarnContext(ctx, "what the subjects of holds are called is still not known", "holds", len(waiting), "code", why)
+	return e.c.Store.InTx(ctx, func(tx Tx) error {
+		for _, h := range waiting {
+			if err := tx.SetUnlearned(h.ID, why); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"regexp"
 	"strconv"
@@ -13,8 +14,8 @@ import (
 // reference is what the file number of a matter looks like. Free text could name a person.
 var reference = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$`)
 
-// learnWithin bounds how long placing a Hold waits for Systems that teach. Without them the Hold holds what was given;
-// the rest is learned before the next Sweep or Run.
+// learnWithin bounds how long placing a Hold waits for Systems that teach. Without them the Hold holds what was given, and
+// says so (Unlearned); the rest is learned by a scheduled job, and before the next Sweep or Run.
 const learnWithin = 20 * time.Second
 
 // PlaceHold implements [Retention].
@@ -36,7 +37,10 @@ func (e *Engine) PlaceHold(ctx context.Context, a dsr.Actor, n NewHold) (*dsr.Ho
 	case n.Entity != "":
 		return h, e.change(ctx, a, func(c *changes) error { return c.place(h, nil, nil) })
 	case n.Request != "":
-		ids, err = e.restricted(ctx, a, n.Request, h)
+		var last *dsr.Hold
+		if ids, last, err = e.restricted(ctx, a, n.Request, h); last != nil {
+			return last, err
+		}
 	default:
 		ids, err = e.normaliseAll(m, n.Identifiers)
 	}
@@ -47,8 +51,9 @@ func (e *Engine) PlaceHold(ctx context.Context, a dsr.Actor, n NewHold) (*dsr.Ho
 	defer cancel()
 	news, err := e.learn(within, m, connectors.Batch{{Ref: h.ID, Tenant: h.Tenant, Identifiers: ids}})
 	if err != nil {
+		h.Unlearned = cmp.Or(string(dsr.CodeOf(err)), reasonFault)
 		e.c.Logger.WarnContext(ctx, "a hold was placed before everything about its subject was learned", "hold", h.ID,
-			"code", dsr.CodeOf(err))
+			"code", h.Unlearned)
 	}
 	wrapped, key, err := e.c.Cipher.NewDataKey(ctx)
 	if err != nil {
@@ -136,14 +141,20 @@ func (e *Engine) validateHold(ctx context.Context, a dsr.Actor, m *atlas, h *dsr
 	return e.validateTenant(a, m, h.Tenant)
 }
 
-// restricted returns the identifiers of an open restriction Request, whose tenant the Hold takes.
-func (e *Engine) restricted(ctx context.Context, a dsr.Actor, request string, h *dsr.Hold) ([]dsr.Identifier, error) {
+// restricted returns the identifiers of an open restriction Request, whose tenant the Hold takes, and the Hold that there
+// is for it already.
+func (e *Engine) restricted(ctx context.Context, a dsr.Actor, request string, h *dsr.Hold) ([]dsr.Identifier, *dsr.Hold, error) {
 	m := &member{}
+	var last []*dsr.Hold
 	err := e.read(ctx, a, request, func(tx Tx, r *dsr.Request) error {
 		if r.Kind != dsr.Restriction {
 			return invalid("request", "is not a restriction request", "")
 		}
 		if err := inState(r, "restrict by", dsr.Manual, dsr.NeedsAttention); err != nil {
+			return err
+		}
+		var err error
+		if last, _, err = tx.ListHolds(HoldSelection{Request: request, Limit: 1}); err != nil {
 			return err
 		}
 		sealed, err := tx.IdentifiersOf(request)
@@ -155,40 +166,85 @@ func (e *Engine) restricted(ctx context.Context, a dsr.Actor, request string, h 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if len(last) > 0 {
+		return nil, last[0], nil
 	}
 	h.Tenant = m.request.Tenant
 	err = e.open(ctx, m)
-	return m.ids, err
+	return m.ids, nil, err
 }
 
-// restrict places the Hold of a restriction Request that is completed, unless somebody has placed one for it.
-func (c *changes) restrict(ctx context.Context, f *flow, r *dsr.Request) error {
-	last, _, err := c.tx.ListHolds(HoldSelection{Request: r.ID, Limit: 1})
-	if err != nil || len(last) > 0 {
-		return err
+// reasonPending is of a Hold that Lethe has not asked any System about yet.
+const reasonPending = "pending"
+
+// restrict places the Hold of a restriction Request whose work begins, unless one was placed for it: from when it is known
+// who asks, the data is stored and nothing else (Art. 18(2)), for what a Sweep deletes meanwhile nobody can restrict.
+func (f *flow) restrict(ctx context.Context, r *dsr.Request) error {
+	if r.Kind != dsr.Restriction || r.State != dsr.Manual {
+		return nil
 	}
-	keys, err := c.tx.DataKeys(r.ID)
+	keys, err := f.c.tx.DataKeys(r.ID)
 	if err != nil {
 		return err
 	}
 	m := &member{request: r, sealed: f.sealed[r.ID], wrapped: keys[r.ID]}
-	if err := c.e.open(ctx, m); err != nil {
+	if err := f.c.e.open(ctx, m); err != nil {
+		return err
+	}
+	return f.c.restrict(ctx, r, m.ids)
+}
+
+func (c *changes) restrict(ctx context.Context, r *dsr.Request, ids []dsr.Identifier) error {
+	if last, err := c.restrictionsOf(r); err != nil || len(last) > 0 {
 		return err
 	}
 	h := &dsr.Hold{
 		ID: c.e.newID("hold_"), Restriction: true, Tenant: r.Tenant, Request: r.ID, PlacedBy: c.actor, CreatedAt: c.now, Version: 1,
+		Unlearned: reasonPending,
 	}
 	wrapped, key, err := c.e.c.Cipher.NewDataKey(ctx)
 	if err != nil {
 		return err
 	}
-	sealed, err := c.e.sealForHold(h, key, m.ids)
+	sealed, err := c.e.sealForHold(h, key, ids)
 	if err != nil {
 		return err
 	}
 	c.note(r, "restricted", detail{"hold": h.ID})
+	c.enqueue(Tick{Name: TickDeferred}, c.now) // which asks the Systems what else the subject is called
 	return c.place(h, wrapped, sealed)
+}
+
+// restrictionsOf returns the Hold of a Request that lasts, where there is one.
+func (c *changes) restrictionsOf(r *dsr.Request) ([]*dsr.Hold, error) {
+	last, _, err := c.tx.ListHolds(HoldSelection{Request: r.ID, Limit: maxRetentionPage})
+	return last, err
+}
+
+// unrestrict lifts what holds for a restriction Request that is refused or withdrawn.
+func (c *changes) unrestrict(r *dsr.Request) error {
+	if err := c.tx.LockSubjects(lockOfHolds); err != nil {
+		return err
+	}
+	last, err := c.restrictionsOf(r)
+	if err != nil {
+		return err
+	}
+	for _, h := range last {
+		at := c.now
+		h.LiftedAt, h.LiftedBy = &at, c.actor
+		if err := c.tx.UpdateHold(h); err != nil {
+			return err
+		}
+		c.holdLeaf("hold.lifted", h)
+		if err := c.tx.ForgetHold(h.ID); err != nil {
+			return err
+		}
+		c.enqueue(Tick{Name: TickDeferred}, c.now) // which lets go on what waited for it
+	}
+	return nil
 }
 
 // ReviewHold implements [Retention].

@@ -159,6 +159,10 @@ func TestACompletedRestrictionRestricts(t *testing.T) {
 			}
 		}
 		r := h.file(dsr.Restriction, "ada@example.com")
+		early, _, err := h.Holds(t.Context(), officer, engine.HoldFilter{Identifier: &email("Ada@example.com")[0]})
+		require.NoError(t, err)
+		require.Len(t, early, 1, "from when it is known who asks")
+		require.Equal(t, "pending", early[0].Unlearned)
 		h.drain()
 		complete(r.ID)
 		h.wants(r.ID, dsr.Completed)
@@ -167,18 +171,50 @@ func TestACompletedRestrictionRestricts(t *testing.T) {
 		require.Len(t, holds, 1)
 		require.True(t, holds[0].Restriction)
 		require.Equal(t, r.ID, holds[0].Request)
+		require.Equal(t, early[0].ID, holds[0].ID)
+		require.Empty(t, holds[0].Unlearned)
+		require.Greater(t, len(holds[0].Commitments), len(early[0].Commitments), "what the systems teach of her")
 		erasure := h.file(dsr.Erasure, "ada@example.com")
 		h.drain()
 		require.Equal(t, "restricted", h.wants(erasure.ID, dsr.NeedsAttention).Reason, "though the request has forgotten its identifiers")
 
 		other := h.file(dsr.Restriction, "bob@example.com")
 		h.drain()
-		_, err = h.PlaceHold(t.Context(), officer, engine.NewHold{Restriction: true, Request: other.ID})
+		again, err := h.PlaceHold(t.Context(), officer, engine.NewHold{Restriction: true, Request: other.ID})
 		require.NoError(t, err)
+		require.NotEqual(t, holds[0].ID, again.ID)
+		require.Equal(t, other.ID, again.Request)
 		complete(other.ID)
 		holds, _, err = h.Holds(t.Context(), officer, engine.HoldFilter{})
 		require.NoError(t, err)
 		require.Len(t, holds, 2, "one is enough")
+
+		// Before it is known who asks nothing is held; refused or withdrawn, nothing is any more.
+		for name, end := range map[string]func(r *dsr.Request) error{
+			"refused": func(r *dsr.Request) error {
+				_, err := h.Refuse(t.Context(), officer, r.ID, r.Version, "18(1)", "not-disputed")
+				return err
+			},
+			"cancelled": func(r *dsr.Request) error {
+				_, err := h.Cancel(t.Context(), officer, r.ID, r.Version)
+				return err
+			},
+		} {
+			unknown, err := h.File(t.Context(), filer, engine.NewRequest{Kind: dsr.Restriction, Identifiers: email(name + "@example.com")})
+			require.NoError(t, err)
+			of := func() []*dsr.Hold {
+				found, _, err := h.Holds(t.Context(), officer, engine.HoldFilter{Identifier: &email(name + "@example.com")[0]})
+				require.NoError(t, err)
+				return found
+			}
+			require.Empty(t, of())
+			known, err := h.ConfirmIdentity(t.Context(), officer, unknown.ID, unknown.Version, "passport")
+			require.NoError(t, err)
+			require.Len(t, of(), 1)
+			require.NoError(t, end(known))
+			require.Empty(t, of(), name)
+			h.drain()
+		}
 	})
 }
 
@@ -434,4 +470,62 @@ func TestReviewsOfHolds(t *testing.T) {
 	overdue, _, err := h.Holds(t.Context(), officer, engine.HoldFilter{Overdue: true})
 	require.NoError(t, err)
 	require.Len(t, overdue, 1)
+}
+
+// Whoever places a Hold learns that a System did not say what else its subject is called, and it is asked again.
+func TestAHoldSaysWhatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, control string) {
+		x := sqliteTarget(t, shopSchema+shopRows)
+		h := open(t, control, map[string]string{"SHOP": x.url}, auto)
+		h.activate(shopMap)
+		away := true
+		h.hooks.before = func(_ context.Context, _, verb string, _ *connectors.Job) error {
+			if away && verb == "locate" {
+				return &dsr.Error{Code: dsr.CodeUnavailable, Msg: "away"}
+			}
+			return nil
+		}
+		held := h.hold("ada@example.com", false)
+		require.Equal(t, "unavailable", held.Unlearned)
+		tick := func() *dsr.Hold {
+			require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
+			now, err := h.Hold(t.Context(), officer, held.ID)
+			require.NoError(t, err)
+			require.Equal(t, held.Version, now.Version)
+			return now
+		}
+		require.Equal(t, "unavailable", tick().Unlearned)
+		away = false
+		now := tick()
+		require.Empty(t, now.Unlearned)
+		require.Greater(t, len(now.Commitments), len(held.Commitments))
+		require.Empty(t, h.hold("bob@example.com", false).Unlearned)
+	})
+}
+
+// A Sweep that goes on under an older map stops when a Hold is placed on what that map does not know yet.
+func TestAHoldOnWhatAnOlderMapDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	h, x := sweepHouse(t, dbtest.SQLite(t), 30, ", review: never", nil)
+	x.exec("ALTER TABLE customers ADD COLUMN mobile TEXT")
+	x.exec("UPDATE customers SET mobile = '+46701740605' WHERE id = 2")
+	yaml := loginsMap(", review: never")
+	customers := strings.Replace(yaml, "fields:\n", "fields:\n          mobile: {category: user.contact.phone_number}\n", 1)
+	h.activate(customers)
+	s := h.sweepNow(rule) // begun under the map in which the number is no identifier
+	customers = strings.Replace(yaml, "fields:\n", "fields:\n          mobile: {identifier: mobile}\n", 1)
+	h.activate(strings.Replace(customers, "identifiers:\n", "identifiers:\n  mobile: {kind: phone}\n", 1))
+	_, err := h.PlaceHold(t.Context(), officer, engine.NewHold{
+		Identifiers: []engine.RawIdentifier{{Name: "mobile", Value: dsr.NewSecret("+46 70-174 06 05")}}, Reference: "T-1",
+		Review: h.time.Now().AddDate(1, 0, 0),
+	})
+	require.NoError(t, err)
+	h.drain()
+	require.Equal(t, "hold-unresolved", h.swept(s.ID, retention.SweepFailed).Reason)
+	require.EqualValues(t, 32, x.count(countLogins))
+	next := h.sweepNow(rule)
+	h.drain()
+	require.EqualValues(t, 20, h.swept(next.ID, retention.SweepDone).Count(dsr.Delete))
+	require.EqualValues(t, 10, x.count("SELECT count(*) FROM logins WHERE customer_id = 2 AND at < '2026-02-01'"))
 }

@@ -93,6 +93,9 @@ func (e *Engine) File(ctx context.Context, a dsr.Actor, n NewRequest) (*dsr.Requ
 			c.begin(&fresh, m, nil, "started")
 		}
 		out = &fresh
+		if fresh.Kind == dsr.Restriction && fresh.State == dsr.Manual {
+			return c.restrict(ctx, &fresh, ids)
+		}
 		return nil
 	})
 	if err != nil {

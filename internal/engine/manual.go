@@ -53,10 +53,8 @@ func (e *Engine) CompleteTask(
 				return nil
 			}
 		}
-		if r.Kind == dsr.Restriction { // Art. 18(2): from now on it is stored and nothing else
-			if err := f.c.restrict(ctx, f, r); err != nil {
-				return err
-			}
+		if err := f.restrict(ctx, r); err != nil { // should its Hold have been lifted meanwhile
+			return err
 		}
 		return f.c.end(f, r, dsr.Completed, "completed", nil)
 	})

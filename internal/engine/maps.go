@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,19 @@ func (e *Engine) parse(stored *StoredMap) (*atlas, error) {
 		}
 	}
 	return a, nil
+}
+
+// MapFaults are what is wrong with a data map, each with its line and column, when err is because one is not valid.
+func MapFaults(err error) []string {
+	var faults datamap.Faults
+	if !errors.As(err, &faults) {
+		return nil
+	}
+	out := make([]string, len(faults))
+	for i, f := range faults {
+		out[i] = f.Error()
+	}
+	return out
 }
 
 // weekends is the calendar of a state whose public holidays are not known.

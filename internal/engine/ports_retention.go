@@ -18,6 +18,8 @@ type Holds interface {
 	UpdateHold(h *dsr.Hold) error
 	// AddHoldIdentifiers ignores those whose (Hold, Name, Commitment) is there already.
 	AddHoldIdentifiers(ids ...SealedIdentifier) error
+	// SetUnlearned says why it is not known yet what else a Hold's subject is called; empty once it is. The Version stays.
+	SetUnlearned(id, why string) error
 	// OpenHolds returns every Hold that lasts, by id, with its sealed identifiers and its data key.
 	OpenHolds() ([]SealedHold, error)
 	// LastingHolds returns the ids of the Holds that last.
@@ -66,7 +68,7 @@ type Sweeps interface {
 	LastSweeps() (map[string]*retention.Sweep, error)
 	ListSweeps(f SweepFilter) (page []*retention.Sweep, next string, err error)
 	// AcquireSweep takes the lease of a running Sweep when it is free, expired, or held under fence, and takes its
-	// interruption back; it returns the Sweep with a higher Fence. CodeConflict when another worker holds it,
+	// interruption back; it returns the Sweep, that Works, with a higher Fence. CodeConflict when another worker holds it,
 	// CodeWrongState when it is not running.
 	AcquireSweep(id string, fence int64, now time.Time, lease time.Duration) (*retention.Sweep, error)
 	// SaveSweep stores a checkpoint and adds tallies when the Sweep runs under fence; connectors.ErrFenced otherwise. It

@@ -26,7 +26,7 @@ type Retention interface {
 	// a Problem. A map that is not valid is CodeInvalid, like in ActivateMap.
 	Simulate(ctx context.Context, a dsr.Actor, yaml []byte) (*Simulation, error)
 
-	// ApproveRule records the disposition review of a rule as it is now; CodeHashMismatch when hash is another's. The
+	// ApproveRule records the disposition review of a rule as it is now; CodeRuleMismatch when hash is another's. The
 	// rule runs at its next scheduled time.
 	ApproveRule(ctx context.Context, a dsr.Actor, name, hash string) (*RuleStatus, error)
 	// PauseRule stops a rule's Sweep within a second and lets none begin; ResumeRule lets it go on from its checkpoint.
@@ -43,7 +43,7 @@ type Retention interface {
 	// CodeWrongState when the rule waits for its approval, is paused, every Sweep is stopped, or this machine's clock and
 	// the control database's disagree.
 	Sweep(ctx context.Context, a dsr.Actor, rule string, now bool) (*retention.Sweep, error)
-	// ApproveSweep lets a Sweep go on that is stopped over a cap; due is the count that was shown, and CodeHashMismatch
+	// ApproveSweep lets a Sweep go on that is stopped over a cap; due is the count that was shown, and CodeDueMismatch
 	// when it is another. The approval is for this Sweep alone, and holds while no more is due than was approved.
 	ApproveSweep(ctx context.Context, a dsr.Actor, id string, version, due int64) (*retention.Sweep, error)
 	GetSweep(ctx context.Context, a dsr.Actor, id string) (*retention.Sweep, error)

@@ -63,11 +63,12 @@ func (e *Engine) scheduleOf(m *atlas) (*schedule, error) {
 func lastOf(rule string) string { return "sweep:" + rule }
 
 // Rules implements [Retention].
-func (e *Engine) Rules(ctx context.Context, _ dsr.Actor) (*RetentionStatus, error) {
+func (e *Engine) Rules(ctx context.Context, a dsr.Actor) (*RetentionStatus, error) {
 	m, err := e.current(ctx)
 	if err != nil {
 		return nil, err
 	}
+	all := e.everyTenant(ctx, a) == nil
 	sched, err := e.scheduleOf(m)
 	if err != nil {
 		return nil, err
@@ -89,6 +90,9 @@ func (e *Engine) Rules(ctx context.Context, _ dsr.Actor) (*RetentionStatus, erro
 		for _, r := range m.Rules() {
 			s := RuleStatus{
 				Rule: r.Rule, System: r.System, Entity: r.Entity, Hash: r.Hash(), State: *stateOf(states, r.Name), Last: last[r.Name],
+			}
+			if !all { // its figures are of every tenant together
+				s.Last, s.State.Counted, s.State.Due, s.State.Held, s.State.Blocked, s.State.Backlog = nil, nil, 0, 0, 0, 0
 			}
 			s.NeedsApproval = needsApproval(&r, &s.State)
 			if runs(&r) && !s.NeedsApproval && s.State.PausedAt == nil && out.Stopped == nil {
@@ -124,14 +128,15 @@ func (e *Engine) Rule(ctx context.Context, a dsr.Actor, name string) (*RuleStatu
 	return nil, &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such rule", Hint: hintRules}
 }
 
-// everyTenant refuses a decision about the rows of every tenant to whoever works for some of them only.
+// everyTenant refuses decisions about the rows of every tenant, and their figures, to whoever works for some of them only.
 func (e *Engine) everyTenant(ctx context.Context, a dsr.Actor) error {
 	m, err := e.current(ctx)
 	if err != nil || m.Tenants == "" || a.Tenants == nil {
 		return nil //nolint:nilerr // without a data map there is no tenant
 	}
 	return &dsr.Error{
-		Code: dsr.CodeForbidden, Msg: "a deletion rule reaches the rows of every tenant", Hint: "ask somebody who works for all of them",
+		Code: dsr.CodeForbidden, Msg: "a deletion rule reaches the rows of every tenant, and its figures are of all of them together",
+		Hint: "ask somebody who works for all of them",
 	}
 }
 
@@ -174,7 +179,7 @@ func (e *Engine) ApproveRule(ctx context.Context, a dsr.Actor, name, hash string
 	return e.changeRule(ctx, a, name, func(c *changes, r *datamap.Rule, s *retention.RuleState) error {
 		if hash != r.Hash() {
 			return &dsr.Error{
-				Code: dsr.CodeHashMismatch, Field: "hash", Msg: "is not the hash of the rule as it is now", Hint: "read the rule again",
+				Code: dsr.CodeRuleMismatch, Field: "hash", Msg: "is not the hash of the rule as it is now", Hint: "read the rule again",
 			}
 		}
 		if s.ApprovedHash == hash {

@@ -7,10 +7,11 @@ import (
 
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
+	"github.com/lethe-gdpr/lethe/internal/engine"
 	"github.com/lethe-gdpr/lethe/retention"
 )
 
-// Rules reach the rows of every tenant, so whoever works for one decides about none.
+// Rules reach the rows of every tenant, so whoever works for one decides about none, and sees no figures of others.
 func TestATenantsOwnOfficerDecidesAboutNoRule(t *testing.T) {
 	t.Parallel()
 	x := sqliteTarget(t, `CREATE TABLE customers (id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, email TEXT, at TIMESTAMP NOT NULL);
@@ -55,6 +56,22 @@ systems:
 	stopped = h.swept(stopped.ID, retention.SweepStopped)
 	_, err = h.ApproveSweep(ctx, bound, stopped.ID, stopped.Version, 2)
 	require.ErrorIs(t, err, is(dsr.CodeForbidden))
+	s, err = h.Rule(ctx, bound, name)
+	require.NoError(t, err)
+	require.Equal(t, name, s.Rule.Name)
+	require.Nil(t, s.State.Counted)
+	require.Zero(t, s.State.Due)
+	require.Nil(t, s.Last)
+	_, err = h.Forecast(ctx, bound)
+	require.ErrorIs(t, err, is(dsr.CodeForbidden))
+	_, _, err = h.Sweeps(ctx, bound, engine.SweepFilter{})
+	require.ErrorIs(t, err, is(dsr.CodeForbidden))
+	_, err = h.GetSweep(ctx, bound, stopped.ID)
+	require.ErrorIs(t, err, is(dsr.CodeForbidden))
+	whole, err := h.Rule(ctx, officer, name)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, whole.State.Due)
+	require.NotNil(t, whole.Last)
 	_, err = h.PauseRule(ctx, bound, name)
 	require.ErrorIs(t, err, is(dsr.CodeForbidden))
 	_, err = h.ResumeRule(ctx, bound, name)

@@ -142,7 +142,7 @@ func TestARuleFromItsReviewToItsCertificate(t *testing.T) {
 		require.Equal(t, dsr.CodeWrongState, dsr.CodeOf(err))
 
 		_, err = h.ApproveRule(ctx, officer, rule, "another")
-		require.Equal(t, dsr.CodeHashMismatch, dsr.CodeOf(err))
+		require.Equal(t, dsr.CodeRuleMismatch, dsr.CodeOf(err))
 		h.approveRule(rule)
 		s, err = h.Rule(ctx, officer, rule)
 		require.NoError(t, err)
@@ -192,7 +192,7 @@ func TestOverACapNothingIsDeletedUntilThatCountIsApproved(t *testing.T) {
 			require.EqualValues(t, 32, x.count(countLogins))
 
 			_, err = h.ApproveSweep(t.Context(), officer, s.ID, s.Version, 29)
-			require.Equal(t, dsr.CodeHashMismatch, dsr.CodeOf(err))
+			require.Equal(t, dsr.CodeDueMismatch, dsr.CodeOf(err))
 			_, err = h.ApproveSweep(t.Context(), officer, s.ID, s.Version-1, 30)
 			require.Equal(t, dsr.CodeConflict, dsr.CodeOf(err))
 

@@ -123,7 +123,7 @@ func (e *Engine) ApproveSweep(ctx context.Context, a dsr.Actor, id string, versi
 			return &dsr.Error{Code: dsr.CodeWrongState, Msg: "cannot approve a sweep that is " + string(s.State)}
 		case *s.Due != due:
 			return &dsr.Error{
-				Code: dsr.CodeHashMismatch, Field: "due", Msg: "is not what is due: " + thousands(*s.Due), Hint: "read the sweep again",
+				Code: dsr.CodeDueMismatch, Field: "due", Msg: "is not what is due: " + thousands(*s.Due), Hint: "read the sweep again",
 			}
 		}
 		s.State, s.Reason, s.Hint, s.ApprovedBy, s.Approved, s.Due = retention.SweepRunning, "", "", a.ID, due, nil
@@ -145,7 +145,10 @@ func (e *Engine) ApproveSweep(ctx context.Context, a dsr.Actor, id string, versi
 func noSweep() error { return &dsr.Error{Code: dsr.CodeNotFound, Msg: "no such sweep"} }
 
 // GetSweep implements [Retention].
-func (e *Engine) GetSweep(ctx context.Context, _ dsr.Actor, id string) (*retention.Sweep, error) {
+func (e *Engine) GetSweep(ctx context.Context, a dsr.Actor, id string) (*retention.Sweep, error) {
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, err
+	}
 	var s *retention.Sweep
 	err := e.c.Store.InTx(ctx, func(tx Tx) (err error) {
 		s, err = tx.Sweep(id)
@@ -158,7 +161,10 @@ func (e *Engine) GetSweep(ctx context.Context, _ dsr.Actor, id string) (*retenti
 }
 
 // Sweeps implements [Retention].
-func (e *Engine) Sweeps(ctx context.Context, _ dsr.Actor, f SweepFilter) (page []*retention.Sweep, next string, err error) {
+func (e *Engine) Sweeps(ctx context.Context, a dsr.Actor, f SweepFilter) (page []*retention.Sweep, next string, err error) {
+	if err := e.everyTenant(ctx, a); err != nil {
+		return nil, "", err
+	}
 	f.Limit = min(f.Limit, maxRetentionPage)
 	err = e.c.Store.InTx(ctx, func(tx Tx) (err error) {
 		page, next, err = tx.ListSweeps(f)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -115,12 +116,13 @@ func (e *Engine) nudge(ctx context.Context) error {
 	})
 }
 
-// deferred lets Requests go on whose subject is no longer held, and those whose day has come.
+// deferred lets Requests go on whose subject is no longer held, and those whose day has come, and learns about the subjects
+// of Holds what could not be learned yet.
 func (e *Engine) deferred(ctx context.Context) error {
 	if err := e.releaseHeld(ctx, false); err != nil {
 		return err
 	}
-	return e.reopen(ctx)
+	return errors.Join(e.reopen(ctx), e.relearn(ctx))
 }
 
 // reopen verifies deferred Requests again whose day has come.

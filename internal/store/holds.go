@@ -25,6 +25,7 @@ type holdRow struct {
 	LiftedAt    *time.Time
 	DataKey     []byte
 	Version     int64
+	Unlearned   string
 }
 
 func (holdRow) TableName() string { return "holds" }
@@ -33,7 +34,7 @@ func (w *holdRow) hold() *dsr.Hold {
 	h := &dsr.Hold{
 		ID: w.ID, Restriction: w.Restriction, Tenant: w.Tenant, System: w.System, Entity: w.Entity, When: w.Conditions,
 		Reference: w.Reference, Request: w.Request, PlacedBy: w.PlacedBy, LiftedBy: w.LiftedBy, CreatedAt: utc(w.CreatedAt),
-		LiftedAt: utcPtr(w.LiftedAt), Version: w.Version,
+		LiftedAt: utcPtr(w.LiftedAt), Version: w.Version, Unlearned: w.Unlearned,
 	}
 	if w.Review != nil {
 		h.Review = utc(*w.Review)
@@ -67,7 +68,7 @@ func (t *tx) InsertHold(h *dsr.Hold, dataKey []byte) error {
 	return create(t, []holdRow{{
 		ID: h.ID, Restriction: h.Restriction, Tenant: h.Tenant, System: h.System, Entity: h.Entity, Conditions: h.When,
 		Reference: h.Reference, Request: h.Request, Review: review(h), PlacedBy: h.PlacedBy, LiftedBy: h.LiftedBy,
-		CreatedAt: stamp(h.CreatedAt), LiftedAt: stampPtr(h.LiftedAt), DataKey: dataKey, Version: h.Version,
+		CreatedAt: stamp(h.CreatedAt), LiftedAt: stampPtr(h.LiftedAt), DataKey: dataKey, Version: h.Version, Unlearned: h.Unlearned,
 	}})
 }
 
@@ -91,6 +92,10 @@ func (t *tx) UpdateHold(h *dsr.Hold) error {
 	)
 	h.Version++
 	return err
+}
+
+func (t *tx) SetUnlearned(id, why string) error {
+	return t.write(nil, "UPDATE holds SET unlearned = ? WHERE id = ?", why, id)
 }
 
 func (t *tx) AddHoldIdentifiers(ids ...engine.SealedIdentifier) error {

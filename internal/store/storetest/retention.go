@@ -34,7 +34,7 @@ func testHolds(t *testing.T, s *store.Store) {
 	subject, table, restricted := hold(1), hold(2), hold(3)
 	table.Tenant, table.System, table.Entity = "", "shop", "orders"
 	table.When = []dsr.Condition{{Field: "status", Values: []string{"disputed", "open"}}, {Field: "closed_at", Null: true}}
-	restricted.Restriction, restricted.Review, restricted.Request = true, time.Time{}, "req_0001"
+	restricted.Restriction, restricted.Review, restricted.Request, restricted.Unlearned = true, time.Time{}, "req_0001", "pending"
 	a, b, c := sealedOf(subject, "user_id", "c2"), sealedOf(subject, "email", "c1"), sealedOf(restricted, "email", "c1")
 	in(t, s, func(tx engine.Tx) {
 		require.NoError(t, tx.InsertHold(subject, []byte("w1")))
@@ -53,6 +53,11 @@ func testHolds(t *testing.T, s *store.Store) {
 			{Hold: table},
 			{Hold: restricted, Sealed: []engine.SealedIdentifier{c}, DataKey: []byte("w3")},
 		}, open))
+		restricted.Unlearned = "unavailable"
+		require.NoError(t, tx.SetUnlearned(restricted.ID, restricted.Unlearned))
+		now, err := tx.HoldOf(restricted.ID)
+		require.NoError(t, err)
+		require.Empty(t, cmp.Diff(restricted, now), "its version stays")
 		lasting, err := tx.LastingHolds()
 		require.NoError(t, err)
 		require.ElementsMatch(t, []string{subject.ID, table.ID, restricted.ID}, lasting)
@@ -180,6 +185,7 @@ func testSweeps(t *testing.T, s *store.Store) {
 		got, err := tx.AcquireSweep(a.ID, 1, noon, time.Minute)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, got.Fence)
+		require.True(t, got.Works)
 		require.Equal(t, "sealed 3", string(got.Checkpoint))
 		interrupted, err = tx.BeatSweep(a.ID, 2, noon.Add(time.Minute))
 		require.NoError(t, err)
