@@ -31,7 +31,11 @@ func (s *server) CreateApiKey(ctx context.Context, in gen.CreateApiKeyRequestObj
 // ListApiKeys lists keys, live and dead.
 func (s *server) ListApiKeys(ctx context.Context, in gen.ListApiKeysRequestObject) (gen.ListApiKeysResponseObject, error) {
 	inner, actor := caller(ctx)
-	page, next, err := s.Guard.Keys(inner, actor, val(in.Params.Cursor), limit(in.Params.Limit))
+	cursor, err := after(in.Params.Cursor, keyID)
+	if err != nil {
+		return nil, err
+	}
+	page, next, err := s.Guard.Keys(inner, actor, cursor, limit(in.Params.Limit))
 	if err != nil {
 		return nil, err
 	}

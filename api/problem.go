@@ -15,6 +15,7 @@ import (
 	"github.com/lethe-gdpr/lethe/api/gen"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/auth"
+	"github.com/lethe-gdpr/lethe/internal/engine"
 )
 
 // problemBase and a Code make the `type` of a problem document; each is explained there.
@@ -64,6 +65,10 @@ func statusOf(c dsr.Code) status {
 		return status{http.StatusPreconditionFailed, "It has changed meanwhile"}
 	case dsr.CodeHashMismatch:
 		return status{http.StatusPreconditionFailed, "There is a newer plan"}
+	case dsr.CodeRuleMismatch:
+		return status{http.StatusPreconditionFailed, "The rule is another by now"}
+	case dsr.CodeDueMismatch:
+		return status{http.StatusPreconditionFailed, "Another count is due"}
 	case CodeTooLarge:
 		return status{http.StatusRequestEntityTooLarge, "Too large"}
 	case CodeContentType:
@@ -138,6 +143,9 @@ func (s *server) problem(g *gin.Context, err error) (p gen.Problem, after time.D
 		p.Instance = ptr("urn:lethe:fault:" + id)
 		return p, 0
 	}
+	if typed.Code == dsr.CodeInvalid && typed.Field == "cursor" { // of requests, whose cursors the store makes
+		return s.problem(g, errCursor)
+	}
 	switch typed.Code {
 	case dsr.CodeUnavailable:
 		after = 5 * time.Second
@@ -150,6 +158,9 @@ func (s *server) problem(g *gin.Context, err error) (p gen.Problem, after time.D
 	p = problemOf(typed)
 	if typed.Field != "" {
 		p.Errors = &[]gen.FieldError{{Field: typed.Field, Message: typed.Msg}}
+	}
+	if faults := engine.MapFaults(err); len(faults) > 0 {
+		p.Errors = ptr(each(faults, func(f string) gen.FieldError { return gen.FieldError{Field: "map", Message: f} }))
 	}
 	return p, after
 }

@@ -67,6 +67,11 @@ func TestBadInputNamesTheFieldAndNotTheValue(t *testing.T) {
 		"limit too high":        {"GET /v1/requests?limit=1000", "", nil, 400, "limit"},
 		"limit is a word":       {"GET /v1/requests?limit=" + canary, "", nil, 400, "limit"},
 		"cursor":                {"GET /v1/requests?cursor=%00" + canary, "", nil, 400, "cursor"},
+		"cursor of sweeps":      {"GET /v1/retention/sweeps?cursor=swp_garbage", "", nil, 400, "cursor"},
+		"cursor of others":      {"GET /v1/retention/sweeps?cursor=hold_01ARZ3NDEKTSV4RRFFQ69G5FAV", "", nil, 400, "cursor"},
+		"cursor of holds":       {"GET /v1/holds?cursor=01ARZ3NDEKTSV4RRFFQ69G5FAV", "", nil, 400, "cursor"},
+		"cursor of a search":    {"POST /v1/holds/search", `{"identifier":{"name":"email","value":"a"},"cursor":"x"}`, nil, 400, "cursor"},
+		"cursor of keys":        {"GET /v1/api-keys?cursor=garbage", "", nil, 400, "cursor"},
 		"after":                 {"GET " + one + "/events?after=" + canary, "", nil, 400, "after"},
 		"request id":            {"GET /v1/requests/" + canary, "", nil, 400, "id"},
 		"encoded slash":         {"GET /v1/requests/..%2f" + canary, "", nil, 400, "id"},
@@ -175,7 +180,7 @@ func TestEveryProblemIsDocumented(t *testing.T) {
 	require.NoError(t, err)
 	for _, code := range []string{
 		"malformed", "unauthenticated", "forbidden", "four-eyes", "not-found", "method-not-allowed", "wrong-state",
-		"duplicate", "principal-kind", "idempotency-in-flight", "conflict", "plan-hash-mismatch", "too-large",
+		"duplicate", "principal-kind", "idempotency-in-flight", "conflict", "plan-hash-mismatch", "rule-hash-mismatch", "due-mismatch", "too-large",
 		"content-type", "invalid", "idempotency-mismatch", "precondition-required", "blast-radius", "too-many-requests",
 		"internal", "unavailable",
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -105,6 +106,22 @@ func nextLink(ctx context.Context, parameter, next string) *string {
 	u := url.URL{Path: g.Request.URL.Path, RawQuery: q.Encode()}
 	return ptr("<" + u.String() + `>; rel="next"`)
 }
+
+// after is the cursor of a list that is in the order of ids, which all look alike.
+func after(p *string, id *regexp.Regexp) (string, error) {
+	c := val(p)
+	if c != "" && !id.MatchString(c) {
+		return "", errCursor
+	}
+	return c, nil
+}
+
+var (
+	sweepID   = regexp.MustCompile("^swp_[0-7][0-9A-HJKMNP-TV-Z]{25}$")
+	holdID    = regexp.MustCompile("^hold_[0-7][0-9A-HJKMNP-TV-Z]{25}$")
+	keyID     = regexp.MustCompile("^[a-z2-7]{16}$")
+	errCursor = malformed("cursor", "is not one that this API gave out")
+)
 
 func limit(p *int) int {
 	if p == nil {

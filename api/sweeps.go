@@ -38,8 +38,12 @@ func (s *server) StartSweep(ctx context.Context, in gen.StartSweepRequestObject)
 func (s *server) ListSweeps(ctx context.Context, in gen.ListSweepsRequestObject) (gen.ListSweepsResponseObject, error) {
 	inner, actor := caller(ctx)
 	p := in.Params
+	cursor, err := after(p.Cursor, sweepID)
+	if err != nil {
+		return nil, err
+	}
 	page, next, err := s.Engine.Sweeps(inner, actor, engine.SweepFilter{
-		Rule: val(p.Rule), System: val(p.System), Cursor: val(p.Cursor), Limit: limit(p.Limit),
+		Rule: val(p.Rule), System: val(p.System), Cursor: cursor, Limit: limit(p.Limit),
 		States: each(val(p.State), func(st gen.SweepState) retention.SweepState { return retention.SweepState(st) }),
 	})
 	if err != nil {

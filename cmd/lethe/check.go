@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lethe-gdpr/lethe/connectors"
+	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/app"
 	"github.com/lethe-gdpr/lethe/internal/config"
 	"github.com/lethe-gdpr/lethe/internal/datamap"
@@ -45,8 +46,9 @@ func mapError(path string, err error) error {
 	return err
 }
 
-// eachSystem opens the systems of the map, all or the named ones, calls fn, and closes them.
-func eachSystem(c *cobra.Command, names []string, fn func(ctx context.Context, s app.Opened) error) error {
+// eachSystem opens the systems of the map, all or the named ones, calls fn for each, and closes them. What is wrong with
+// one keeps no other from its turn; fn is called for one that cannot be opened, too, when its Problem is asked for.
+func eachSystem(c *cobra.Command, names []string, problems bool, fn func(ctx context.Context, s app.Opened) error) error {
 	loaded, text, err := readMap(c)
 	if err != nil {
 		return err
@@ -56,12 +58,13 @@ func eachSystem(c *cobra.Command, names []string, fn func(ctx context.Context, s
 		return mapError(loaded.Map, err)
 	}
 	for _, s := range systems {
-		if err == nil {
-			if err = fn(c.Context(), s); err != nil {
-				err = fmt.Errorf("system %s: %w", s.Name, err)
-			}
+		one := s.Problem
+		if one == nil || problems {
+			one = fn(c.Context(), s)
 		}
-		err = errors.Join(err, s.Close())
+		if one = errors.Join(one, s.Close()); one != nil {
+			err = errors.Join(err, fmt.Errorf("system %s: %w", s.Name, one))
+		}
 	}
 	return err
 }
@@ -85,6 +88,8 @@ func newCheckCommand() *cobra.Command {
 or be incomplete: tables and columns that the map forgot, missing privileges and indexes, masks that cannot hold in their
 column, and more. It reads catalogues only, never a row, and changes nothing.
 
+A system that cannot be opened or does not answer is a finding, too, and the others are checked all the same.
+
 Exit code 3 when there is a finding of severity error: a request would end in needs_attention or, where the finding
 names a rule, a sweep of that rule as failed.`,
 		Example: "  SHOP_DSN=postgres://lethe@db.example.com/shop lethe check --map lethe.yaml",
@@ -102,8 +107,8 @@ names a rule, a sweep of that rule as failed.`,
 			if len(args) == 0 && len(found) > 0 {
 				all, failed = append(all, systemFindings{"data map", found}), grave(found)
 			}
-			err = eachSystem(c, args, func(ctx context.Context, s app.Opened) error {
-				found, err := s.Check(ctx)
+			err = eachSystem(c, args, true, func(ctx context.Context, s app.Opened) error {
+				found, err := checkOne(ctx, s)
 				if err != nil {
 					return err
 				}
@@ -127,6 +132,31 @@ names a rule, a sweep of that rule as failed.`,
 	}
 	mapFlags(c)
 	return c
+}
+
+// Codes of what check finds whatever the connector.
+const (
+	findUnusable   = "unusable-system" // the settings of the system do not work
+	findUnanswered = "unanswered"      // the system could not be checked to the end
+)
+
+// checkOne is Check of one system, where an error is a finding: it is no reason not to look at the other systems.
+func checkOne(ctx context.Context, s app.Opened) ([]connectors.Finding, error) {
+	code, err := findUnusable, s.Problem
+	var found []connectors.Finding
+	if err == nil {
+		code = findUnanswered
+		found, err = s.Check(ctx)
+	}
+	if err == nil || ctx.Err() != nil || grave(found) { // it says so itself
+		return found, ctx.Err()
+	}
+	f := connectors.Finding{Code: code, Severity: connectors.Error, Message: err.Error()}
+	var own *dsr.Error
+	if errors.As(err, &own) {
+		f.Hint = own.Hint
+	}
+	return append(found, f), nil
 }
 
 func writeFindings(w io.Writer, s systemFindings) {

@@ -47,7 +47,7 @@ Exit code 3 when there is drift that a request would fail on. --ci prints SARIF,
 				}
 			}
 			now, all, located := baseline{}, []systemFindings{}, []drift.Located{}
-			err := eachSystem(c, args, func(ctx context.Context, s app.Opened) error {
+			err := eachSystem(c, args, false, func(ctx context.Context, s app.Opened) error {
 				schema, err := s.Describe(ctx)
 				if err != nil {
 					return err

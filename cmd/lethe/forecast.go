@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -117,7 +118,7 @@ Exit code 3 when a rule could not be counted, or check finds an error that would
 			sim, err := client.Read[client.Simulation](
 				api.SimulateRetention(c.Context(), client.NewSimulation{Map: string(text)}))
 			if err != nil {
-				return err
+				return refusedMap(file, err)
 			}
 			if err := show(c, sim, func(w io.Writer) { writeSimulation(w, sim) }); err != nil {
 				return err
@@ -133,6 +134,19 @@ Exit code 3 when a rule could not be counted, or check finds an error that would
 	c.Flags().StringVar(&file, "map", "", "`file` of the changed data map")
 	required(c, "map")
 	return c
+}
+
+// refusedMap says what the server has against a data map as check does.
+func refusedMap(file string, err error) error {
+	var refused *client.Refused
+	if !errors.As(err, &refused) || given(refused.Field) != "map" || refused.Errors == nil {
+		return err
+	}
+	var faults []string
+	for _, f := range *refused.Errors {
+		faults = append(faults, f.Message)
+	}
+	return usageError{fmt.Errorf("%s is not a valid data map:\n%s", file, strings.Join(faults, "\n"))}
 }
 
 func writeSimulation(w io.Writer, sim *client.Simulation) {

@@ -19,7 +19,7 @@ func newGrantsCommand() *cobra.Command {
 then run them as the system's administrator.`,
 		Example: "  lethe grants --for lethe shop > grants.sql",
 		RunE: func(c *cobra.Command, args []string) error {
-			return eachSystem(c, args, func(ctx context.Context, s app.Opened) error {
+			return eachSystem(c, args, false, func(ctx context.Context, s app.Opened) error {
 				g, ok := s.Connector.(connectors.Granter)
 				if !ok {
 					fmt.Fprintf(c.OutOrStdout(), "-- %s: %s has no rights of its own to grant\n", s.Name, s.System.Connector)

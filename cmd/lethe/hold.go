@@ -258,6 +258,9 @@ func writeHolds(w io.Writer, all []client.Hold) {
 		if h.LiftedAt != nil {
 			state = "lifted on " + h.LiftedAt.Format(time.DateOnly) + " by " + given(h.LiftedBy)
 		}
+		if h.LiftedAt == nil && h.Unlearned != nil {
+			state += "; what else the person is called is not known yet (" + *h.Unlearned + "), Lethe asks again"
+		}
 		row(w, h.Id, h.Kind, covers(h), given(h.Reference), review, h.CreatedAt.Format(time.DateOnly), h.PlacedBy, state)
 	}
 	if len(all) == 0 {
