@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/logfiles"
+	"github.com/lethe-gdpr/lethe/connectors/s3"
 	"github.com/lethe-gdpr/lethe/connectors/sqldb"
 	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/internal/dbtest"
@@ -450,6 +451,37 @@ systems:
 		})
 		require.NoError(t, err, field)
 	}
+}
+
+// A store that deletes by itself is told of a hold at once: its own deletion may come before the next night.
+func TestAHoldReachesStoresThatDeleteByThemselves(t *testing.T) {
+	t.Parallel()
+	h := open(t, dbtest.SQLite(t), nil, func(c *engine.Config) { c.Kinds = append(c.Kinds, s3.Kinds()...) })
+	h.activate(`
+version: 1
+controller: {name: Example AB, country: SE, time_zone: Europe/Stockholm}
+identifiers: {user_id: {kind: opaque}}
+deletion_classes: {short: {period: P30D, from: collection}}
+systems:
+  lake:
+    connector: s3
+    bucket: example
+    region: eu-north-1
+    endpoint: http://127.0.0.1:1
+    access_key: example
+    secret_key: example
+    entities:
+      events: {objects: "events/**", format: jsonl, fields: {user: {identifier: user_id}}, erase: delete, retention: [{class: short, start: object_age, action: expire, review: never}]}
+      waits: {objects: "waits/**", format: jsonl, fields: {user: {identifier: user_id}}, erase: delete, retention: [{class: short, start: object_age, action: expire}]}
+      clicks: {objects: "clicks/**", format: jsonl, fields: {user: {identifier: user_id}}, erase: delete, retention: [{class: short, start: object_age, action: delete, review: never}]}
+`)
+	_, err := h.PlaceHold(t.Context(), officer, engine.NewHold{System: "lake", Entity: "events", Reference: "T-1", Review: h.time.Now().AddDate(0, 6, 0)})
+	require.NoError(t, err)
+	all := h.sweeps()
+	require.Len(t, all, 1)
+	require.Equal(t, "lake.events.short", all[0].Rule)
+	require.True(t, all[0].Now, "not only in the nightly window")
+	require.Contains(t, h.log.String(), "lake.waits.short", "of a rule that may not run the log says so")
 }
 
 func TestReviewsOfHolds(t *testing.T) {
