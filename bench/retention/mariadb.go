@@ -54,7 +54,7 @@ func RunMariaDB(ctx context.Context, r *report.Report, scale float64) error {
 		return err
 	}
 	if archiver != "" {
-		note := fmt.Sprintf("against pt-archiver --purge --bulk-delete --limit %d; %.2fx one single DELETE, %.2fx with two connections", archived,
+		note := fmt.Sprintf("against pt-archiver --purge --bulk-delete --commit-each --limit %d; %.2fx one single DELETE, %.2fx with two connections", archived,
 			all[one].rate().Median/all[lone].rate().Median, all[two].rate().Median/all[lone].rate().Median)
 		r.AddAtLeast("MariaDB: full speed, 1 connection", all[one].rate(), all[peer].rate(), 1.3, note)
 		r.AddAtLeast("MariaDB: full speed, 2 connections", all[two].rate(), all[peer].rate(), 1.6, note)
@@ -121,19 +121,34 @@ func deleteMariaDB(ctx context.Context, m *database.MariaDB, name string, cut ti
 // archived is how many rows pt-archiver deletes at once.
 const archived = 1000
 
-// archive lets pt-archiver delete the lines of due orders, then the orders, each by its primary key. Its rows are what is
-// missing from total afterwards.
+// archive lets pt-archiver delete the lines of due orders, then the orders, as one would who knows it and these tables:
+//
+//   - One DELETE a chunk (--bulk-delete), and no column fetched but the key.
+//   - A COMMIT a chunk (--commit-each). Its manual says that bulk deletes imply it; without it there is one for every row,
+//     which takes three quarters of its time.
+//   - Along the primary key, which grows with time, and no further than the last due row: it would read the other half
+//     of the table to find no more. The bounds are looked up first, within the time.
+//   - Whether a line's order is due is asked of the order, by its key, in a way that the optimizer cannot turn round: an
+//     EXISTS may become a join that begins at the orders again for every chunk.
+//   - No call home for a newer version, and no look at character sets.
+//
+// Its rows are what is missing from total afterwards.
 func archive(ctx context.Context, program string, m *database.MariaDB, name string, cut time.Time, total int64) (out swept, err error) {
 	host, port, user, password := m.Account()
 	due := fmt.Sprintf("created_at < '%s'", cut.Format(time.DateTime))
 	began := time.Now()
+	order, line, err := lastDue(ctx, m, name, due)
+	if err != nil {
+		return out, err
+	}
 	for _, pass := range [][2]string{
-		{"order_lines", "EXISTS (SELECT 1 FROM orders WHERE orders.id = order_lines.order_id AND " + due + ")"},
-		{"orders", due},
+		{"order_lines", fmt.Sprintf("id <= %d AND (SELECT created_at FROM orders WHERE orders.id = order_lines.order_id) < '%s'", line, cut.Format(time.DateTime))},
+		{"orders", fmt.Sprintf("id <= %d AND %s", order, due)},
 	} {
 		cmd := exec.CommandContext(ctx, program, "--source",
 			fmt.Sprintf("h=%s,P=%s,u=%s,p=%s,D=%s,t=%s,i=PRIMARY", host, port, user, password, name, pass[0]),
-			"--where", pass[1], "--purge", "--bulk-delete", "--primary-key-only", "--no-check-charset", "--limit", fmt.Sprint(archived))
+			"--where", pass[1], "--purge", "--bulk-delete", "--primary-key-only", "--no-check-charset", "--no-version-check",
+			"--commit-each", "--limit", fmt.Sprint(archived))
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
 			return out, fmt.Errorf("pt-archiver: %w", err)
@@ -143,6 +158,20 @@ func archive(ctx context.Context, program string, m *database.MariaDB, name stri
 	left, err := countMariaDB(ctx, m, name)
 	out.rows = total - left
 	return out, err
+}
+
+// lastDue returns the highest numbers of due orders and of their lines.
+func lastDue(ctx context.Context, m *database.MariaDB, name, due string) (order, line int64, err error) {
+	db, err := m.Open(name)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(ctx, "SELECT max(id) FROM orders WHERE "+due).Scan(&order); err != nil {
+		return 0, 0, err
+	}
+	err = db.QueryRowContext(ctx, "SELECT max(id) FROM order_lines WHERE order_id <= ?", order).Scan(&line)
+	return order, line, err
 }
 
 func countMariaDB(ctx context.Context, m *database.MariaDB, name string) (n int64, err error) {

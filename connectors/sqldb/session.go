@@ -75,11 +75,7 @@ func (d *DB) begin(ctx context.Context) (transaction, error) {
 		}
 		return &pgTx{pgSession: pgSession{d: d, conn: conn.Conn(), first: "BEGIN ISOLATION LEVEL READ COMMITTED"}, release: conn.Release}, nil
 	}
-	level := sql.LevelReadCommitted
-	if d.dialect.name == sqlite {
-		level = sql.LevelDefault
-	}
-	tx, err := d.SQL.BeginTx(ctx, &sql.TxOptions{Isolation: level})
+	tx, err := d.SQL.BeginTx(ctx, nil) // MariaDB's sessions have the level already, which saves a round trip
 	if err != nil {
 		return nil, classify(d.dialect, err)
 	}
