@@ -169,7 +169,7 @@ func race(ctx context.Context, fresh func(ctx context.Context) (dsn string, drop
 			if did.rows != want || want == 0 {
 				return nil, fmt.Errorf("%s: %d rows, another deleted %d", c.name, did.rows, want)
 			}
-			fmt.Printf("%d %s: %d rows in %.2f s\n", i, c.name, did.rows, did.took.Seconds())
+			fmt.Printf("%d %s: %d rows in %.2f s, longest transaction %d ms\n", i, c.name, did.rows, did.took.Seconds(), did.longest.Milliseconds())
 			if i == 0 {
 				continue
 			}
