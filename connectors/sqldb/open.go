@@ -253,7 +253,7 @@ func (d *DB) openMariaDB(u *url.URL) error {
 		cfg.Params["transaction_isolation"] = "'READ-COMMITTED'"
 		cfg.Params["max_execution_time"] = strconv.FormatInt(d.statementTimeout().Milliseconds(), 10)
 	} else {
-		cfg.Params["tx_isolation"] = "'READ-COMMITTED'"
+		cfg.Params["tx_isolation"] = "'READ-COMMITTED'" // what every version calls it
 		cfg.Params["max_statement_time"] = seconds
 		cfg.Params["idle_transaction_timeout"] = strconv.Itoa(max(1, int((2 * d.statementTimeout()).Round(time.Second).Seconds())))
 	}

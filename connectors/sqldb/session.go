@@ -75,7 +75,7 @@ func (d *DB) begin(ctx context.Context) (transaction, error) {
 		}
 		return &pgTx{pgSession: pgSession{d: d, conn: conn.Conn(), first: "BEGIN ISOLATION LEVEL READ COMMITTED"}, release: conn.Release}, nil
 	}
-	tx, err := d.SQL.BeginTx(ctx, nil) // MariaDB's sessions have the level already, which saves a round trip
+	tx, err := d.SQL.BeginTx(ctx, nil) // MariaDB's sessions have the level from their start, which saves a round trip each
 	if err != nil {
 		return nil, classify(d.dialect, err)
 	}
