@@ -145,7 +145,7 @@ func ends(e *checked) bool {
 	return slices.ContainsFunc(e.Rules, func(r connectors.Rule) bool { return r.Action == retention.Delete })
 }
 
-// checkStarts reports text that is no date where a rule starts: the first rows in the order of the text are looked at.
+// checkStarts reports text that is no date, and numbers that are milliseconds, where a rule starts: the first rows in the order of the text are looked at.
 func (k *checker) checkStarts(ctx context.Context, u *sweepRule) error {
 	cols := u.textual()
 	if len(cols) == 0 {
@@ -162,7 +162,7 @@ func (k *checker) checkStarts(ctx context.Context, u *sweepRule) error {
 			return err
 		}
 		if n > 0 {
-			k.warn(FindUnreadStart, c.e.Name, c.col.Name, fmt.Sprintf("in %d rows the rule's start is text that is no date: they stay, and every sweep fails for them", n),
+			k.warn(FindUnreadStart, c.e.Name, c.col.Name, fmt.Sprintf("in %d rows the rule's start is no date, or no seconds since 1970: they stay, and every sweep fails for them", n),
 				"Correct the rows, or let the rule start elsewhere.")
 		}
 	}

@@ -132,8 +132,8 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 			"seconds since 1970",
 			map[string]string{"postgres": "bigint", "mariadb": "bigint", "sqlite": "integer"},
 			[]string{"1719784799", "1000000000"},
-			[]string{"1719784800", "1719784800000", "0"},
-			nil,
+			[]string{"1719784800", "1719784800000", "253402300799", "0"},
+			[]string{"1719784799999", "1000000000000"}, // milliseconds
 		},
 		{
 			"seconds in a date column",

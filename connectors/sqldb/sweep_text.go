@@ -12,7 +12,7 @@ import (
 	"github.com/lethe-gdpr/lethe/retention"
 )
 
-// Starting points that are text, and what becomes of those that nobody can read: a row with one is never due. It stays and
+// Starting points that are text or numbers, and what becomes of those that nobody can read: a row with one is never due. It stays and
 // is counted, by Check before and by every Sweep at its end, which fails for it. Empty text and the year zero, which is how
 // MySQL and text that came from it write it, say that there is no time yet.
 
@@ -91,7 +91,10 @@ func offsetForms(offset int) []string {
 	return out
 }
 
-// textStart is a column of text that a period starts with.
+// lastSecond ends the year 9999, and is how programs write that something never ends. What is above counts milliseconds.
+const lastSecond = "253402300799"
+
+// textStart is a column of text, or of whole numbers, that a period starts with.
 type textStart struct {
 	e    *entity
 	col  *column
@@ -104,7 +107,7 @@ func (u *starts) textual(when []dsr.Condition) []textStart {
 	var out []textStart
 	dates := u.m.d.dialect.name != postgres // elsewhere a column of dates may hold what is none
 	add := func(e *entity, c *column, when []dsr.Condition) {
-		if c != nil && (c.class == connectors.ClassText || c.class != connectors.ClassInteger && dates) {
+		if c != nil && (c.class == connectors.ClassText || c.class == connectors.ClassInteger || dates) {
 			out = append(out, textStart{e, c, when})
 		}
 	}
@@ -135,6 +138,17 @@ func (u *starts) unread(ctx context.Context, s session, d *DB, c textStart, limi
 			q.add(" ORDER BY ", name, " LIMIT ", strconv.Itoa(limit))
 		}
 		q.add(") AS t WHERE ")
+	}
+	if c.col.class == connectors.ClassInteger {
+		count(func(q *statement) {
+			if c.col.sqlite {
+				q.add("typeof(", name, ") = 'integer' AND ")
+			}
+			q.add(name, " > ", lastSecond, " AND ", name, " < ", strconv.FormatInt(u.before.UnixMilli(), 10))
+			read(q)
+			q.add("1 = 1")
+		})
+		return n, s.run(ctx, calls...)
 	}
 	if c.col.class != connectors.ClassText && !c.col.sqlite { // MariaDB keeps dates whose month or day is not known
 		count(func(q *statement) {
@@ -188,7 +202,7 @@ func (s *sweep) allRead(ctx context.Context) error {
 			return err
 		}
 		if n > 0 {
-			return connectors.Permanent(CodeStart, fmt.Sprintf("%s.%s: in %d rows the rule's start is text that is no date; they stay", c.e.Name, c.col.Name, n),
+			return connectors.Permanent(CodeStart, fmt.Sprintf("%s.%s: in %d rows the rule's start is no date, or no seconds since 1970; they stay", c.e.Name, c.col.Name, n),
 				"Everything else that was due is gone. Correct the rows, or let the rule start elsewhere.", nil)
 		}
 	}
