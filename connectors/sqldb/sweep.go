@@ -22,10 +22,8 @@ const (
 	sweepChunk       = 250 // rows of the first chunk: the database may have to read a page of each index for each of them
 	sweepMaxChunk    = 20_000
 	sweepTransaction = 50 * time.Millisecond // default of [connectors.Pace.Transaction]
-	// Chunks vary: a database that cleans up behind them, or writes back what they changed, is three times slower from one
-	// to the next. They aim at a share of the transaction's target, and at no more than another when one is as slow as the
-	// slowest of late, which is forgotten by and by.
-	sweepAim    = 0.3
+	// Chunks aim at a share of the transaction's target (see [dialect]), and at no more than another when one is as slow as
+	// the slowest of late, which is forgotten by and by.
 	sweepWorst  = 0.7
 	sweepForget = 0.95
 )
@@ -399,7 +397,7 @@ func (s *sweep) adapt(rows int, took time.Duration) {
 	if target <= 0 {
 		target = sweepTransaction
 	}
-	aim := time.Duration(float64(target) * sweepAim)
+	aim := time.Duration(float64(target) * s.d.dialect.aim)
 	if rows < s.cp.Size/2 && took < aim { // a small one says little
 		return
 	}
