@@ -94,7 +94,7 @@ func (m *Map) Findings() []connectors.Finding {
 			Hint:    "Write each under art15, or {not_applicable: true}.",
 		})
 	}
-	return append(append(found, m.keptForever()...), m.erasedEarly()...)
+	return append(found, m.keptForever()...)
 }
 
 // System returns the named System, or nil.

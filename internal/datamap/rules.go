@@ -202,31 +202,3 @@ func (m *Map) keptForever() []connectors.Finding {
 	}
 	return all
 }
-
-// FindErasedBeforeMinimum is the code of a finding: an erasure deletes rows that a statutory minimum keeps from every rule.
-const FindErasedBeforeMinimum = "erased-before-minimum"
-
-// erasedEarly reports entities whose rows an erasure deletes although the class of a rule has a statutory minimum: which
-// rows stay when somebody asks for erasure says keep, and no rule.
-func (m *Map) erasedEarly() []connectors.Finding {
-	var all []connectors.Finding
-	for _, s := range m.Systems {
-		for _, e := range s.Entities {
-			if e.Keep != nil || e.Erase != dsr.Delete {
-				continue
-			}
-			for _, r := range e.Rules {
-				if r.Class.Minimum == (retention.Period{}) {
-					continue
-				}
-				all = append(all, connectors.Finding{
-					Code: FindErasedBeforeMinimum, Severity: connectors.Warning, Entity: s.Name + "." + e.Name,
-					Message: "an erasure deletes rows before the statutory minimum of class " + r.Class.Name + " has ended",
-					Hint:    `Write keep: {article: "17(3)(b)", class: ` + r.Class.Name + `} in place of erase, if they must stay.`,
-				})
-				break
-			}
-		}
-	}
-	return all
-}

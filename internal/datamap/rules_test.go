@@ -198,13 +198,3 @@ func TestKeptForEver(t *testing.T) {
 	require.Equal(t, connectors.Warning, found[0].Severity)
 	require.Equal(t, "shop.sales.orders", found[0].Entity)
 }
-
-// An erasure goes by erase and keep alone: who writes a minimum in a rule only would believe that it counts there too.
-func TestErasedBeforeItsMinimum(t *testing.T) {
-	t.Parallel()
-	found := load(t, "shop.yaml", "          - class: dormant\n", "          - class: support\n").Findings()
-	require.Len(t, found, 1)
-	require.Equal(t, datamap.FindErasedBeforeMinimum, found[0].Code)
-	require.Equal(t, connectors.Warning, found[0].Severity)
-	require.Equal(t, "shop.customers", found[0].Entity)
-}
