@@ -21,16 +21,23 @@ func (c *Column) Comparable() bool {
 	return true
 }
 
+// zoned reports whether the column's values are moments, which have no wall clock of their own.
+func (c *Column) zoned() bool {
+	t := strings.ToLower(c.Type)
+	return strings.HasPrefix(t, "timestamptz") || strings.HasSuffix(t, "with time zone")
+}
+
 // unequal are types of which no database tells whether two values are equal, or not by what they are.
 var unequal = []string{
 	"xml", "point", "line", "lseg", "box", "path", "polygon", "circle", // PostgreSQL
 	"geometry", "linestring", "multipoint", "multilinestring", "multipolygon", "geometrycollection", // and MariaDB
 }
 
-// clockForms are how a condition may write a time.
-var clockForms = []string{
-	time.DateOnly, time.DateTime, "2006-01-02T15:04:05", time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07",
-}
+// How a condition may write a time.
+var (
+	wallForms  = []string{time.DateOnly, time.DateTime, "2006-01-02T15:04:05"}
+	zonedForms = []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07"}
+)
 
 // Takes reports whether the column can hold a value of a [dsr.Condition]. One that it cannot hold is met by no row, or
 // refused by the System with everything that asks for it.
@@ -54,7 +61,11 @@ func (c *Column) Takes(v string) bool {
 	case ClassDate:
 		_, err = time.Parse(time.DateOnly, v)
 	case ClassTime:
-		return slices.ContainsFunc(clockForms, func(layout string) bool {
+		forms := zonedForms
+		if !c.zoned() { // of a moment one must say by whose clock: a session's is nobody's choice
+			forms = slices.Concat(wallForms, zonedForms)
+		}
+		return slices.ContainsFunc(forms, func(layout string) bool {
 			_, err := time.Parse(layout, v)
 			return err == nil
 		})

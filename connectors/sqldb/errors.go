@@ -195,5 +195,5 @@ func constraint(cause error) error {
 }
 
 func badValue(cause error) error {
-	return connectors.Permanent(CodeValue, "a value does not fit its column", "Run `lethe check` and correct the mask.", cause)
+	return connectors.Permanent(CodeValue, "a value does not fit its column", "Run `lethe check` and correct the mask, or the value of a condition.", cause)
 }
