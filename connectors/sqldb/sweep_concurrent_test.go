@@ -225,14 +225,14 @@ func TestALostConnectionInAChunkIsResumed(t *testing.T) {
 	})
 }
 
-// killOthers ends every other session of the database.
+// killOthers ends every other session of the database, and waits until they have ended.
 func (f *fixture) killOthers() {
 	f.t.Helper()
 	conn, err := f.raw.Conn(context.Background())
 	require.NoError(f.t, err)
 	defer conn.Close()
 	if f.kind == "postgres" {
-		_, err := conn.ExecContext(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		_, err := conn.ExecContext(context.Background(), `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'lethe'`)
 		require.NoError(f.t, err)
 		return
