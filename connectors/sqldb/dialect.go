@@ -25,19 +25,20 @@ type dialect struct {
 	arrays bool
 	// locks says that SELECT … FOR UPDATE exists; SQLite has one writer instead.
 	locks bool
-	// aim is the share of a transaction's target that a Sweep's chunks aim at. InnoDB cleans up behind them and writes back what
-	// they changed, and is up to three times slower from one chunk to the next.
-	aim float64
+	// aim is the share of a transaction's target that a Sweep's chunks aim at, and worst the share that they may take when they
+	// are as slow as the slowest of late. InnoDB cleans up behind them and writes back what they changed, and is up to three
+	// times slower from one chunk to the next.
+	aim, worst float64
 }
 
 func dialectOf(kind string) *dialect {
 	switch kind {
 	case postgres:
-		return &dialect{name: postgres, keysPerStatement: 5000, arrays: true, locks: true, aim: 0.4}
+		return &dialect{name: postgres, keysPerStatement: 5000, arrays: true, locks: true, aim: 0.4, worst: 1}
 	case sqlite:
-		return &dialect{name: sqlite, keysPerStatement: 500, aim: 0.4}
+		return &dialect{name: sqlite, keysPerStatement: 500, aim: 0.4, worst: 1}
 	}
-	return &dialect{name: mariadb, keysPerStatement: 500, locks: true, aim: 0.25}
+	return &dialect{name: mariadb, keysPerStatement: 500, locks: true, aim: 0.25, worst: 0.7}
 }
 
 // quote quotes one name.

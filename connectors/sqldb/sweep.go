@@ -22,10 +22,7 @@ const (
 	sweepChunk       = 250 // rows of the first chunk: the database may have to read a page of each index for each of them
 	sweepMaxChunk    = 20_000
 	sweepTransaction = 50 * time.Millisecond // default of [connectors.Pace.Transaction]
-	// Chunks aim at a share of the transaction's target (see [dialect]), and at no more than another when one is as slow as
-	// the slowest of late, which is forgotten by and by.
-	sweepWorst  = 0.7
-	sweepForget = 0.95
+	sweepForget      = 0.95                  // how fast the slowest chunk of late is forgotten: see [dialect]
 )
 
 // sweepPoint is what Sweep resumes from.
@@ -403,7 +400,7 @@ func (s *sweep) adapt(rows int, took time.Duration) {
 	}
 	row := float64(max(took, time.Microsecond)) / float64(rows)
 	s.slowest = max(row, s.slowest*sweepForget)
-	fit := int(min(float64(aim)/row, float64(target)*sweepWorst/s.slowest))
+	fit := int(min(float64(aim)/row, float64(target)*s.d.dialect.worst/s.slowest))
 	grown := s.cp.Size*5/4 + 1
 	if took < aim/2 {
 		grown = s.cp.Size * 2
