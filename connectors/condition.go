@@ -21,10 +21,16 @@ func (c *Column) Comparable() bool {
 	return true
 }
 
-// zoned reports whether the column's values are moments, which have no wall clock of their own.
-func (c *Column) zoned() bool {
-	t := strings.ToLower(c.Type)
-	return strings.HasPrefix(t, "timestamptz") || strings.HasSuffix(t, "with time zone")
+// timeForms are those that say what the column holds. Of a moment one must say by whose clock: a session's is nobody's
+// choice. A wall clock's time has no offset, and MariaDB finds nothing by one that has.
+func (c *Column) timeForms() []string {
+	switch t := strings.ToLower(c.Type); {
+	case strings.HasPrefix(t, "timestamptz"), strings.HasSuffix(t, "with time zone"):
+		return zonedForms
+	case strings.HasPrefix(t, "timestamp"), strings.HasPrefix(t, "datetime"):
+		return wallForms
+	}
+	return slices.Concat(wallForms, zonedForms)
 }
 
 // unequal are types of which no database tells whether two values are equal, or not by what they are.
@@ -61,11 +67,7 @@ func (c *Column) Takes(v string) bool {
 	case ClassDate:
 		_, err = time.Parse(time.DateOnly, v)
 	case ClassTime:
-		forms := zonedForms
-		if !c.zoned() { // of a moment one must say by whose clock: a session's is nobody's choice
-			forms = slices.Concat(wallForms, zonedForms)
-		}
-		return slices.ContainsFunc(forms, func(layout string) bool {
+		return slices.ContainsFunc(c.timeForms(), func(layout string) bool {
 			_, err := time.Parse(layout, v)
 			return err == nil
 		})

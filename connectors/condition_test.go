@@ -20,6 +20,8 @@ func TestWhatAColumnTakes(t *testing.T) {
 		{connectors.Column{Class: connectors.ClassBool}, []string{"true", "F", "1"}, []string{"yes", "2", ""}},
 		{connectors.Column{Class: connectors.ClassDate}, []string{"2024-02-29"}, []string{"2025-02-29", "01/02/2024", "2024-02-29 10:00:00"}},
 		{connectors.Column{Class: connectors.ClassTime}, []string{"2024-02-29", "2024-02-29 10:00:00", "2024-02-29T10:00:00Z", "2024-02-29 10:00:00+01"}, []string{"today", "2024-02-30"}},
+		{connectors.Column{Class: connectors.ClassTime, Type: "datetime(6)"}, []string{"2024-02-29", "2024-02-29 10:00:00"}, []string{"2024-02-29T10:00:00Z", "2024-02-29 10:00:00+01"}},
+		{connectors.Column{Class: connectors.ClassTime, Type: "timestamp without time zone"}, []string{"2024-02-29 10:00:00"}, []string{"2024-02-29T10:00:00Z"}},
 		{connectors.Column{Class: connectors.ClassTime, Type: "timestamp(3) with time zone"}, []string{"2024-02-29T10:00:00Z", "2024-02-29 10:00:00+01"}, []string{"2024-02-29", "2024-02-29 10:00:00"}},
 		{connectors.Column{Class: connectors.ClassUUID}, []string{"123E4567-e89b-12d3-a456-426614174000"}, []string{"not-a-uuid", "12"}},
 		{connectors.Column{Class: connectors.ClassIP}, []string{"10.0.0.1", "10.0.0.0/8", "::1"}, []string{"10.0.0", "localhost"}},
