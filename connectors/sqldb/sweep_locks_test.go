@@ -21,11 +21,8 @@ func (f *fixture) hold(queries ...string) {
 	require.NoError(f.t, err)
 	f.t.Cleanup(func() { _ = tx.Rollback() })
 	for _, q := range queries {
-		rows, err := tx.Query(q + " FOR UPDATE")
+		_, err := tx.Exec(q + " FOR UPDATE")
 		require.NoError(f.t, err)
-		for rows.Next() {
-		}
-		require.NoError(f.t, rows.Close())
 	}
 }
 

@@ -24,8 +24,9 @@ func twoRules(t *testing.T, control string, n int, configure func(*engine.Config
 	x.exec("CREATE INDEX visits_customer ON visits (customer_id)")
 	x.exec("INSERT INTO visits SELECT id, customer_id, at FROM logins")
 	yaml := loginsMap(", review: never")
-	visits := strings.Replace(yaml[strings.Index(yaml, "      logins:"):], "logins", "visits", 1)
-	h.activate(yaml + visits)
+	_, logins, found := strings.Cut(yaml, "      logins:")
+	require.True(t, found)
+	h.activate(yaml + "      visits:" + logins)
 	return h, x
 }
 
