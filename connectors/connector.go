@@ -57,7 +57,7 @@ type Sweeper interface {
 	// is idempotent, resumes from the Journal's checkpoint, and returns [ErrYield] at a chunk boundary at or after the
 	// job's Deadline. Tallies have no Subject; what stays is tallied as dsr.Held or dsr.Blocked, once a Sweep. What has a
 	// start that is there and cannot be read is never due: it stays, and once all else is done the error is permanent, with
-	// the code "unreadable-start" and how much of it there is; what the System refuses alone is tallied as dsr.Failed, and is
+	// the code [CodeStart] and how much of it there is; what the System refuses alone is tallied as dsr.Failed, and is
 	// an error then too. The measures are of this call only and valid with every error.
 	Sweep(ctx context.Context, j SweepJob) (SweepMeasures, error)
 }

@@ -43,7 +43,7 @@ func (l *Logs) Check(ctx context.Context) ([]connectors.Finding, error) {
 		}
 		for j := range l.entities[:i] {
 			if other := &l.entities[j]; e.shares(other) {
-				c.found(connectors.Error, "two-entities", e, "a log stream may belong to "+other.Name+" too, whose events would go with it",
+				c.found(connectors.Error, connectors.FindTwoEntities, e, "a log stream may belong to "+other.Name+" too, whose events would go with it",
 					"write patterns that do not overlap, and map events of other log groups only")
 			}
 		}
@@ -97,7 +97,7 @@ func (c *checker) refused(e *entity, err error) error {
 	var de *dsr.Error
 	switch code := dsr.CodeOf(err); {
 	case code == CodePermission && errors.As(err, &de):
-		c.found(connectors.Error, "missing-privilege", e, de.Msg, de.Hint)
+		c.found(connectors.Error, connectors.FindPrivilege, e, de.Msg, de.Hint)
 	case code == CodeRefused && e != nil && e.filter != "":
 		c.found(connectors.Error, "bad-filter", e, "AWS does not take the filter", "see the filter pattern syntax of CloudWatch Logs")
 	default:

@@ -270,7 +270,7 @@ func testSweepUnreadStart(t *testing.T, b Backend) {
 				_, err := sweeper(t, c).Sweep(context.Background(), r.job(j))
 				namesNobody(t, label, err)
 				require.True(t, connectors.IsPermanent(err), "%s, call %d: %v", label, again, err)
-				require.EqualValues(t, "unreadable-start", dsr.CodeOf(err), label)
+				require.Equal(t, connectors.CodeStart, dsr.CodeOf(err), label)
 				w.swept(t, readable, j, label)
 			}
 			require.NoError(t, c.Close())

@@ -25,7 +25,7 @@ func (f *Folder) Check(ctx context.Context) ([]connectors.Finding, error) {
 	if err != nil {
 		var de *dsr.Error
 		errors.As(err, &de)
-		return []connectors.Finding{{Code: "unreachable", Severity: connectors.Error, Message: de.Msg, Hint: de.Hint}}, nil
+		return []connectors.Finding{{Code: connectors.FindUnreachable, Severity: connectors.Error, Message: de.Msg, Hint: de.Hint}}, nil
 	}
 	defer d.close()
 	c := checker{Folder: f, disk: d, seen: map[string]*census{}, strangers: map[string]int{}}
@@ -77,13 +77,13 @@ var wrongs = map[string]struct {
 		connectors.Error, "symbolic links lead out of the root",
 		"Give what they lead to a system of its own, and leave the links out of the pattern.",
 	},
-	string(special): {connectors.Error, "names are devices, pipes or sockets", "Write a pattern that leaves them out."},
-	"hard-link":     {connectors.Error, "files have several names (hard links), which are refused", "Write links: follow, or remove the other names."},
-	"read-only":     {connectors.Error, "files are in folders on a file system that is read-only", "Mount it for writing where Lethe runs."},
-	"not-writable":  {connectors.Error, "files are in folders in which Lethe may not make files", "See `lethe grants`."},
-	"not-readable":  {connectors.Error, "files cannot be read by Lethe", "See `lethe grants`."},
-	"foreign-owner": {connectors.Error, "files belong to another user, whom Lethe's own user could not leave them to", "See `lethe grants`."},
-	"two-entities":  {connectors.Error, "files belong to another entity too", "Write patterns that do not overlap."},
+	string(special):            {connectors.Error, "names are devices, pipes or sockets", "Write a pattern that leaves them out."},
+	"hard-link":                {connectors.Error, "files have several names (hard links), which are refused", "Write links: follow, or remove the other names."},
+	"read-only":                {connectors.Error, "files are in folders on a file system that is read-only", "Mount it for writing where Lethe runs."},
+	"not-writable":             {connectors.Error, "files are in folders in which Lethe may not make files", "See `lethe grants`."},
+	"not-readable":             {connectors.Error, "files cannot be read by Lethe", "See `lethe grants`."},
+	"foreign-owner":            {connectors.Error, "files belong to another user, whom Lethe's own user could not leave them to", "See `lethe grants`."},
+	connectors.FindTwoEntities: {connectors.Error, "files belong to another entity too", "Write patterns that do not overlap."},
 }
 
 func (c *checker) file(f *file) error {
@@ -114,7 +114,7 @@ func (c *checker) file(f *file) error {
 			wrong("hard-link")
 		}
 		if owners > 1 {
-			wrong("two-entities")
+			wrong(connectors.FindTwoEntities)
 		}
 		if code := c.right(f); code != "" {
 			wrong(code)

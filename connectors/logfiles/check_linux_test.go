@@ -67,7 +67,7 @@ func TestCheckUnreachable(t *testing.T) {
 	found, err := c.Check(context.Background())
 	require.NoError(t, err)
 	require.Len(t, found, 1)
-	require.Equal(t, "unreachable", found[0].Code)
+	require.Equal(t, connectors.FindUnreachable, found[0].Code)
 	_, err = c.Locate(context.Background(), connectors.Query{Batch: connectors.Batch{user("a", "ann")}})
 	require.Error(t, err)
 	require.False(t, connectors.IsPermanent(err), "a mount may come back")

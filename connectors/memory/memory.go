@@ -86,12 +86,12 @@ func (db *DB) Check(ctx context.Context) ([]connectors.Finding, error) {
 		mapped[e.From()] = true
 		t := db.store.tables[e.From()]
 		if t == nil {
-			wrong("unknown-table", e.Name, "", "the store has no such table", "correct the entity's name or its table")
+			wrong(connectors.FindUnknownTable, e.Name, "", "the store has no such table", "correct the entity's name or its table")
 			continue
 		}
 		for _, name := range named(e) {
 			if t.column(name) == nil {
-				wrong("unknown-column", e.Name, name, "the table has no such column", "correct its name")
+				wrong(connectors.FindUnknownColumn, e.Name, name, "the table has no such column", "correct its name")
 			}
 		}
 		for _, masks := range allMasks(e) {
@@ -101,14 +101,14 @@ func (db *DB) Check(ctx context.Context) ([]connectors.Finding, error) {
 				}
 				var de *dsr.Error
 				if err := spec.Holds(db.target(e, t, name)); errors.As(err, &de) {
-					wrong("mask-cannot-hold", e.Name, name, de.Msg, de.Hint)
+					wrong(connectors.FindMask, e.Name, name, de.Msg, de.Hint)
 				}
 			}
 		}
 	}
 	for name := range db.store.tables {
 		if _, ignored := db.sys.Ignored[name]; !mapped[name] && !ignored {
-			wrong("unmapped-table", name, "", "the map does not say what the table holds", "map it, or ignore it with a reason")
+			wrong(connectors.FindUnmappedTable, name, "", "the map does not say what the table holds", "map it, or ignore it with a reason")
 		}
 	}
 	return out, nil

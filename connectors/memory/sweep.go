@@ -94,14 +94,11 @@ func (db *DB) allRead(j connectors.SweepJob) error {
 	defer db.store.mu.Unlock()
 	s, err := db.due(j.Entity, j.Rule, j.Cut, j.Held)
 	if err == nil && s.unread > 0 {
-		err = connectors.Permanent(CodeStart, fmt.Sprintf("%s: the start of %d rows is not a date; they stay", j.Entity, s.unread),
+		err = connectors.Permanent(connectors.CodeStart, fmt.Sprintf("%s: the start of %d rows is not a date; they stay", j.Entity, s.unread),
 			"Everything else that was due is gone. Correct the rows, or let the rule start elsewhere.", nil)
 	}
 	return err
 }
-
-// CodeStart is of a Sweep that has left rows whose start is there and is not a date.
-const CodeStart dsr.Code = "unreadable-start"
 
 // errUnread says that a row's start is there and is not a date: it is never due.
 var errUnread = errors.New("the start is not a date")

@@ -121,15 +121,12 @@ func (w *worker) start(r *record, name string) (t time.Time, ok bool, err error)
 	return t, ok, nil
 }
 
-// CodeStart is of a Sweep that has left records whose start is there and is not a time.
-const CodeStart dsr.Code = "unreadable-start"
-
 // errUnread says that a record's start is there and is not a time.
 var errUnread = errors.New("the start is not a time")
 
 // UnreadStart is the error of a Sweep that has left n records whose start is not a time. where is the first of them.
 func UnreadStart(entity, where string, n int64) error {
-	return connectors.Permanent(CodeStart, fmt.Sprintf("%s: %d records have a start that is not a time, and stay; one is in %s", entity, n, where),
+	return connectors.Permanent(connectors.CodeStart, fmt.Sprintf("%s: %d records have a start that is not a time, and stay; one is in %s", entity, n, where),
 		"Everything else that was due is gone. Correct the records or time_format, or let the rule start elsewhere.", nil)
 }
 

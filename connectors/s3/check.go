@@ -41,7 +41,7 @@ func (b *Bucket) Check(ctx context.Context) ([]connectors.Finding, error) {
 	for i, e := range b.entities {
 		for _, other := range b.entities[:i] {
 			if e.pattern.Overlaps(other.pattern.Glob) { // each erases and sweeps by its own words, and holds its own
-				c.add("two-entities", connectors.Error, e.Name, "a key may belong to "+other.Name+" too", "Write patterns that do not overlap.")
+				c.add(connectors.FindTwoEntities, connectors.Error, e.Name, "a key may belong to "+other.Name+" too", "Write patterns that do not overlap.")
 			}
 		}
 		if err := c.entity(ctx, e); err != nil {

@@ -140,7 +140,7 @@ func TestCheckFindsKeysOfTwoEntities(t *testing.T) {
 	sys.Entities = append(sys.Entities, special, apart)
 	found, err := s.open(t, sys, connectors.Options{}).Check(background)
 	require.NoError(t, err)
-	found = slices.DeleteFunc(found, func(f connectors.Finding) bool { return f.Code != "two-entities" })
+	found = slices.DeleteFunc(found, func(f connectors.Finding) bool { return f.Code != connectors.FindTwoEntities })
 	require.Len(t, found, 1)
 	require.Equal(t, "special", found[0].Entity)
 	require.Equal(t, connectors.Error, found[0].Severity)

@@ -15,20 +15,12 @@ import (
 
 // Codes of what Check finds. They are stable: people silence them in CI and link to them.
 const (
-	// FindUnreachable: the database cannot be reached or does not accept the user.
-	FindUnreachable = "unreachable"
 	// FindReplica: the connection goes to a standby or a read-only server, where nothing can be deleted and a search
 	// may miss what the primary has.
 	FindReplica = "replica"
 	// FindLogsBindValues: the server writes statements with their values into its log, and so identifiers.
 	FindLogsBindValues = "logs-bind-values"
 
-	// FindUnknownTable: the map names a table that is not there.
-	FindUnknownTable = "unknown-table"
-	// FindUnknownColumn: the map names a column that is not there.
-	FindUnknownColumn = "unknown-column"
-	// FindUnmappedTable: a table that refers to a mapped entity, or whose columns look personal, is not in the map.
-	FindUnmappedTable = "unmapped-table"
 	// FindUnmappedColumn: a column of a mapped entity is neither declared nor said to hold nothing personal.
 	FindUnmappedColumn = "unmapped-column"
 	// FindUndeclaredReference: a foreign key to an entity whose rows are deleted is not among the map's references.
@@ -78,8 +70,6 @@ const (
 	FindBlockedRule = "blocked-rule"
 	// FindCycle: tables refer to each other in a circle that can be opened nowhere.
 	FindCycle = "cycle-without-break"
-	// FindMask: a mask cannot hold in its column.
-	FindMask = "mask-cannot-hold"
 	// FindMaskUnproven: whether a mask's values satisfy a CHECK constraint cannot be told beforehand.
 	FindMaskUnproven = "mask-unproven"
 	// FindUnmaskedField: a row stays after an erasure and one of its personal fields is not masked.
@@ -89,15 +79,11 @@ const (
 	FindUnindexedStart = "unindexed-start"
 	// FindNullStart: a deletion rule's starting point may be NULL and the rule does not say what that means.
 	FindNullStart = "null-start"
-	// FindUnreadStart: a deletion rule starts at text that is no date in some rows, which are never due.
-	FindUnreadStart = "unreadable-start"
 	// FindStartType: a deletion rule starts at a column that cannot be compared with a day.
 	FindStartType = "start-type-mismatch"
 	// FindConditionValue: a deletion rule's condition asks for a value that its column cannot hold.
 	FindConditionValue = "condition-value"
 
-	// FindPrivilege: Lethe's database user lacks a privilege that an entity's method needs.
-	FindPrivilege = "missing-privilege"
 	// FindRowSecurity: row security hides rows from Lethe's database user.
 	FindRowSecurity = "row-security"
 	// FindUnusableMap: the map cannot be carried out for a reason that no other code names.
@@ -140,7 +126,7 @@ func (k *checker) warn(code, entity, field, message, hint string) {
 }
 
 // Check compares the map with the database, its data model, its settings and the privileges of Lethe's user. When the
-// database cannot be reached it returns the finding [FindUnreachable], and also an error while trying again may help.
+// database cannot be reached it returns the finding [connectors.FindUnreachable], and also an error while trying again may help.
 func (d *DB) Check(ctx context.Context) ([]connectors.Finding, error) {
 	c, err := d.readCatalogue(ctx)
 	if err != nil {
@@ -224,7 +210,7 @@ func (d *DB) unreachable(err error) ([]connectors.Finding, error) {
 	}
 	var reason *dsr.Error
 	f := connectors.Finding{
-		Code: FindUnreachable, Severity: connectors.Error, Message: "the catalogue cannot be read: " + err.Error(),
+		Code: connectors.FindUnreachable, Severity: connectors.Error, Message: "the catalogue cannot be read: " + err.Error(),
 		Hint: "Check the system's dsn, the network between Lethe and the database, and the database user.",
 	}
 	if errors.As(err, &reason) {

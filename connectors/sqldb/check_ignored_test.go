@@ -429,18 +429,18 @@ var serverDefects = []struct {
 }{
 	{FindLogsBindValues, postgres, databaseSetting("log_statement = 'all'")},
 	{FindReplica, postgres, databaseSetting("default_transaction_read_only = on")},
-	{FindPrivilege, postgres, func(t *testing.T, url string, raw *sql.DB) string {
+	{connectors.FindPrivilege, postgres, func(t *testing.T, url string, raw *sql.DB) string {
 		return limitedUser(t, url, raw, "REVOKE DELETE ON TABLE %[2]s FROM %[1]s")
 	}},
 	{FindRowSecurity, postgres, func(t *testing.T, url string, raw *sql.DB) string {
 		return limitedUser(t, url, raw, "ALTER TABLE %[2]s ENABLE ROW LEVEL SECURITY")
 	}},
-	{FindUnreachable, postgres, func(t *testing.T, url string, _ *sql.DB) string {
+	{connectors.FindUnreachable, postgres, func(t *testing.T, url string, _ *sql.DB) string {
 		missing := mustURL(t, url)
 		missing.Path += "_is_gone"
 		return missing.String()
 	}},
-	{FindPrivilege, mariadb, func(t *testing.T, url string, raw *sql.DB) string {
+	{connectors.FindPrivilege, mariadb, func(t *testing.T, url string, raw *sql.DB) string {
 		user := "i" + url[strings.LastIndex(url, "_")+1:]
 		execAll(t, raw, "CREATE USER '"+user+"'@'%' IDENTIFIED BY 'secret'")
 		t.Cleanup(func() { execAll(t, raw, "DROP USER '"+user+"'@'%'") })

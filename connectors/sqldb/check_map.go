@@ -21,7 +21,7 @@ func (k *checker) checkTables() {
 	}
 	for _, e := range k.entities {
 		if e.table == nil {
-			k.fail(FindUnknownTable, e.Name, "", fmt.Sprintf("the database has no table %s", e.From()),
+			k.fail(connectors.FindUnknownTable, e.Name, "", fmt.Sprintf("the database has no table %s", e.From()),
 				nearest(e.From(), tables, "Remove the entity, or name the table with `table:`."))
 			continue
 		}
@@ -86,7 +86,7 @@ func (k *checker) column(e *checked, name, where string) *connectors.Column {
 			fmt.Sprintf("Write them as a list: columns: [%s].", strings.Join(parts, ", ")))
 		return nil
 	}
-	k.fail(FindUnknownColumn, e.Name, name, fmt.Sprintf("%s names a column that %s does not have", where, e.From()),
+	k.fail(connectors.FindUnknownColumn, e.Name, name, fmt.Sprintf("%s names a column that %s does not have", where, e.From()),
 		nearest(name, all, "Remove it from the map."))
 	return nil
 }

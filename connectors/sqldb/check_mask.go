@@ -62,7 +62,7 @@ func (k *checker) checkRemoval(ctx context.Context, e *checked) {
 func (k *checker) checkMask(ctx context.Context, e *checked, c *connectors.Column, masks map[string]mask.Spec, where string) {
 	spec := masks[c.Name]
 	fail := func(message, hint string) {
-		k.fail(FindMask, e.Name, c.Name, where+": "+message, hint)
+		k.fail(connectors.FindMask, e.Name, c.Name, where+": "+message, hint)
 	}
 	if slices.Contains(e.table.PrimaryKey, c.Name) {
 		fail("the column is part of the primary key, which other rows may refer to",
@@ -94,9 +94,9 @@ func (k *checker) checkMention(e *checked, c *connectors.Column) {
 	text := []connectors.ColumnClass{connectors.ClassText, connectors.ClassJSON, connectors.ClassArray, connectors.ClassOther}
 	switch {
 	case c.Generated:
-		k.fail(FindMask, e.Name, c.Name, "mentions: the column is generated", "Name the columns that it is generated from.")
+		k.fail(connectors.FindMask, e.Name, c.Name, "mentions: the column is generated", "Name the columns that it is generated from.")
 	case !slices.Contains(text, c.Class):
-		k.fail(FindMask, e.Name, c.Name, fmt.Sprintf("mentions: a column of type %s holds no text", c.Type), "Remove it from mentions.")
+		k.fail(connectors.FindMask, e.Name, c.Name, fmt.Sprintf("mentions: a column of type %s holds no text", c.Type), "Remove it from mentions.")
 	}
 }
 
@@ -191,7 +191,7 @@ func (k *checker) checkConstraints(ctx context.Context, e *checked, c *connector
 	if known && value != nil && d.name == postgres && c.Class != connectors.ClassText {
 		s := d.statement("SELECT ").arg(value).add("::text::", c.Type, " IS NULL")
 		if _, refused := k.ask(ctx, s); refused {
-			k.fail(FindMask, e.Name, c.Name, fmt.Sprintf("%s: the type %s does not accept the value", where, c.Type),
+			k.fail(connectors.FindMask, e.Name, c.Name, fmt.Sprintf("%s: the type %s does not accept the value", where, c.Type),
 				"Write a value of the column's type.")
 			return
 		}
@@ -213,7 +213,7 @@ func (k *checker) checkConstraints(ctx context.Context, e *checked, c *connector
 			k.warn(FindMaskUnproven, e.Name, c.Name, where+": a CHECK constraint applies whose outcome cannot be told beforehand",
 				"Make sure that masked values satisfy it, or use a constant.")
 		case !holds:
-			k.fail(FindMask, e.Name, c.Name, where+": the value violates a CHECK constraint of the table", "Choose a value that it allows.")
+			k.fail(connectors.FindMask, e.Name, c.Name, where+": the value violates a CHECK constraint of the table", "Choose a value that it allows.")
 		}
 	}
 }

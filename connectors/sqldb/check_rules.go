@@ -162,7 +162,7 @@ func (k *checker) checkStarts(ctx context.Context, u *sweepRule) error {
 			return err
 		}
 		if n > 0 {
-			k.warn(FindUnreadStart, c.e.Name, c.col.Name, fmt.Sprintf("in %d rows the rule's start is no date, or no seconds since 1970: they stay, and every sweep fails for them", n),
+			k.warn(string(connectors.CodeStart), c.e.Name, c.col.Name, fmt.Sprintf("in %d rows the rule's start is no date, or no seconds since 1970: they stay, and every sweep fails for them", n),
 				"Correct the rows, or let the rule start elsewhere.")
 		}
 	}

@@ -196,11 +196,11 @@ var ruleDefects = []defect{
 	},
 	{code: FindStartType, entity: "logins", field: "weight", rule: loginsRule, edit: startAt("weight")},
 	{
-		code: FindUnreadStart, entity: "logins", field: "day", rule: loginsRule, warn: true, edit: startAtDay, fails: string(CodeStart),
+		code: string(connectors.CodeStart), entity: "logins", field: "day", rule: loginsRule, warn: true, edit: startAtDay, fails: string(connectors.CodeStart),
 		sql: dayColumn, rows: "INSERT INTO logins (id, c, at, seen, weight, kind, day) VALUES (62, 2, '2020-01-01', '2020-01-01', 1, 'web', '2020-13-45')",
 	},
 	{
-		code: FindUnreadStart, entity: "visits", field: "at", rule: loginsRule, warn: true, fails: string(CodeStart), // in related rows
+		code: string(connectors.CodeStart), entity: "visits", field: "at", rule: loginsRule, warn: true, fails: string(connectors.CodeStart), // in related rows
 		sql:  "CREATE TABLE visits (id INTEGER PRIMARY KEY, l INTEGER NOT NULL, at VARCHAR(20) NOT NULL);\nCREATE INDEX visits_l ON visits (l)",
 		rows: "INSERT INTO logins (id, c, at, seen, weight, kind) VALUES (62, 2, '2020-01-01', '2020-01-01', 1, 'web');\nINSERT INTO visits VALUES (1, 62, 'soon')",
 		edit: func(s *connectors.System) {
@@ -217,14 +217,14 @@ var ruleDefects = []defect{
 			r.Start.Field, r.Start.Null, r.Start.NullField = "ended", retention.NullOther, "weight"
 		}),
 	},
-	{code: FindUnknownColumn, entity: "logins", field: "att", rule: loginsRule, edit: startAt("att")},
-	{code: FindUnknownColumn, entity: "logins", field: "sort", rule: loginsRule, edit: onRule("logins", func(r *connectors.Rule) {
+	{code: connectors.FindUnknownColumn, entity: "logins", field: "att", rule: loginsRule, edit: startAt("att")},
+	{code: connectors.FindUnknownColumn, entity: "logins", field: "sort", rule: loginsRule, edit: onRule("logins", func(r *connectors.Rule) {
 		r.When = []dsr.Condition{{Field: "sort", Values: []string{"web"}}}
 	})},
 	{code: FindConditionValue, entity: "logins", field: "c", rule: loginsRule, edit: onRule("logins", func(r *connectors.Rule) {
 		r.When = []dsr.Condition{{Field: "c", Values: []string{"2", "two"}}}
 	})},
-	{code: FindMask, entity: "logins", field: "kind", rule: loginsRule, edit: pseudonymise(map[string]mask.Spec{"kind": {Kind: mask.Null}})},
+	{code: connectors.FindMask, entity: "logins", field: "kind", rule: loginsRule, edit: pseudonymise(map[string]mask.Spec{"kind": {Kind: mask.Null}})},
 	{
 		code: FindMaskUnproven, entity: "logins", field: "mood", rule: loginsRule, warn: true,
 		sql: "ALTER TABLE logins ADD mood INTEGER CHECK (mood < 10)",

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/retention"
 )
 
@@ -126,7 +127,7 @@ func (k *checker) checkWritable(ctx context.Context) error {
 		return err
 	}
 	if fault := classify(k.d.dialect, err); codeIs(fault, CodePermission) {
-		k.fail(FindPrivilege, "", "", "the database file or its folder cannot be written", "Give Lethe's process write access to both.")
+		k.fail(connectors.FindPrivilege, "", "", "the database file or its folder cannot be written", "Give Lethe's process write access to both.")
 		return nil
 	}
 	return nil // somebody else is writing, so the file can be written
@@ -289,7 +290,7 @@ FROM pg_class c WHERE c.oid = $1`,
 }
 
 func (k *checker) lacks(entity, column, what string) {
-	k.fail(FindPrivilege, entity, column, "Lethe's database user lacks "+what, "Run `lethe grants` and give the user what it prints.")
+	k.fail(connectors.FindPrivilege, entity, column, "Lethe's database user lacks "+what, "Run `lethe grants` and give the user what it prints.")
 }
 
 func (k *checker) checkMariaDBPrivileges(ctx context.Context) error {

@@ -105,7 +105,7 @@ func TestUnreachableIsAFindingWithAHint(t *testing.T) {
 			t.Cleanup(func() { _ = db.Close() })
 			found, err := db.Check(context.Background())
 			require.Len(t, found, 1)
-			require.Equal(t, FindUnreachable, found[0].Code)
+			require.Equal(t, connectors.FindUnreachable, found[0].Code)
 			require.NotEmpty(t, found[0].Hint)
 			require.NotContains(t, found[0].Message, "nobody")
 			if c.again {

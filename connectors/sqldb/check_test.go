@@ -132,8 +132,8 @@ type defect struct {
 }
 
 var defects = []defect{
-	{code: FindUnknownTable, entity: "orders", edit: func(s *connectors.System) { entityOf(s, "orders").Source = "order" }},
-	{code: FindUnknownColumn, entity: "orders", field: "notes", edit: func(s *connectors.System) {
+	{code: connectors.FindUnknownTable, entity: "orders", edit: func(s *connectors.System) { entityOf(s, "orders").Source = "order" }},
+	{code: connectors.FindUnknownColumn, entity: "orders", field: "notes", edit: func(s *connectors.System) {
 		entityOf(s, "orders").Fields[0].Name = "notes"
 	}},
 	{code: FindUnmappedColumn, entity: "orders", field: "note", edit: func(s *connectors.System) {
@@ -146,16 +146,16 @@ var defects = []defect{
 		sql: "ALTER TABLE customers ADD shout VARCHAR(200) GENERATED ALWAYS AS (upper(name)) STORED",
 	},
 	{
-		code: FindUnmappedTable, entity: "wishes",
+		code: connectors.FindUnmappedTable, entity: "wishes",
 		sql: "CREATE TABLE wishes (id INTEGER PRIMARY KEY, c INTEGER, FOREIGN KEY (c) REFERENCES customers (id))",
 	},
 	{
-		code: FindUnmappedTable, entity: "wish_items",
+		code: connectors.FindUnmappedTable, entity: "wish_items",
 		sql: "CREATE TABLE wishes (id INTEGER PRIMARY KEY, c INTEGER, FOREIGN KEY (c) REFERENCES customers (id));\n" +
 			"CREATE TABLE wish_items (id INTEGER PRIMARY KEY, w INTEGER, FOREIGN KEY (w) REFERENCES wishes (id))",
 	},
-	{code: FindUnmappedTable, entity: "newsletter", sql: "CREATE TABLE newsletter (id INTEGER PRIMARY KEY, email VARCHAR(100))"},
-	{code: FindUnmappedTable, entity: "visits", sql: "CREATE TABLE visits (id INTEGER PRIMARY KEY, userId INTEGER, at DATE)"},
+	{code: connectors.FindUnmappedTable, entity: "newsletter", sql: "CREATE TABLE newsletter (id INTEGER PRIMARY KEY, email VARCHAR(100))"},
+	{code: connectors.FindUnmappedTable, entity: "visits", sql: "CREATE TABLE visits (id INTEGER PRIMARY KEY, userId INTEGER, at DATE)"},
 	{code: FindStaleIgnore, entity: "gone", warn: true, edit: func(s *connectors.System) { s.Ignored["gone"] = "empty" }},
 	{code: FindViewMapped, entity: "orders", sql: "CREATE VIEW all_orders AS SELECT * FROM orders", edit: func(s *connectors.System) {
 		entityOf(s, "orders").Source = "all_orders"
@@ -319,7 +319,7 @@ var defects = []defect{
 			entityOf(s, "logins").OwnedBy = nil
 		},
 	},
-	{code: FindMask, entity: "orders", field: "status", edit: func(s *connectors.System) { // taken out of somebody else's row
+	{code: connectors.FindMask, entity: "orders", field: "status", edit: func(s *connectors.System) { // taken out of somebody else's row
 		e := entityOf(s, "orders")
 		e.NotPersonal, e.Keep, e.Masks, e.Erase = nil, nil, nil, dsr.Delete
 		e.Fields = append(e.Fields, connectors.Field{Name: "status", Identifier: "email"})
@@ -339,47 +339,47 @@ var defects = []defect{
 			"ALTER TABLE ring_a ADD FOREIGN KEY (b) REFERENCES ring_b (id)",
 		edit: addRing,
 	},
-	{code: FindMask, entity: "customers", field: "age", edit: func(s *connectors.System) { // text on an integer
+	{code: connectors.FindMask, entity: "customers", field: "age", edit: func(s *connectors.System) { // text on an integer
 		entityOf(s, "customers").Anchor["age"] = mask.Spec{Kind: mask.Constant, Value: "unknown"}
 	}},
-	{code: FindMask, entity: "customers", field: "name", edit: func(s *connectors.System) { // NULL on NOT NULL
+	{code: connectors.FindMask, entity: "customers", field: "name", edit: func(s *connectors.System) { // NULL on NOT NULL
 		entityOf(s, "customers").Anchor["name"] = mask.Spec{Kind: mask.Null}
 	}},
-	{code: FindMask, entity: "customers", field: "email", edit: func(s *connectors.System) { // constant on UNIQUE
+	{code: connectors.FindMask, entity: "customers", field: "email", edit: func(s *connectors.System) { // constant on UNIQUE
 		entityOf(s, "customers").Anchor["email"] = mask.Spec{Kind: mask.Constant, Value: "nobody@example.com"}
 	}},
-	{code: FindMask, entity: "customers", field: "phone", edit: func(s *connectors.System) { // too long
+	{code: connectors.FindMask, entity: "customers", field: "phone", edit: func(s *connectors.System) { // too long
 		entityOf(s, "customers").Anchor["phone"] = mask.Spec{Kind: mask.Constant, Value: strings.Repeat("0", 41)}
 	}},
 	{
-		code: FindMask, entity: "customers", field: "loud", on: "postgres mariadb", // generated
+		code: connectors.FindMask, entity: "customers", field: "loud", on: "postgres mariadb", // generated
 		sql: "ALTER TABLE customers ADD loud VARCHAR(200) GENERATED ALWAYS AS (upper(name)) STORED",
 		edit: func(s *connectors.System) {
 			entityOf(s, "customers").Anchor["loud"] = mask.Spec{Kind: mask.Constant, Value: "x"}
 		},
 	},
 	{
-		code: FindMask, entity: "customers", field: "mood", on: postgres, // not in the enum
+		code: connectors.FindMask, entity: "customers", field: "mood", on: postgres, // not in the enum
 		sql:  "CREATE TYPE mood AS ENUM ('glad', 'sad');\nALTER TABLE customers ADD mood mood",
 		edit: moodMask(mask.Spec{Kind: mask.Constant, Value: "none"}),
 	},
 	{
-		code: FindMask, entity: "customers", field: "mood", on: mariadb,
+		code: connectors.FindMask, entity: "customers", field: "mood", on: mariadb,
 		sql:  "ALTER TABLE customers ADD mood ENUM('glad', 'sad')",
 		edit: moodMask(mask.Spec{Kind: mask.Random}),
 	},
 	{
-		code: FindMask, entity: "customers", field: "mood", on: sqlite,
+		code: connectors.FindMask, entity: "customers", field: "mood", on: sqlite,
 		sql:  "ALTER TABLE customers ADD mood TEXT CHECK (mood IN ('glad', 'sad'))",
 		edit: moodMask(mask.Spec{Kind: mask.Random}),
 	},
 	{
-		code: FindMask, entity: "customers", field: "mood", on: postgres, // a domain's constraint
+		code: connectors.FindMask, entity: "customers", field: "mood", on: postgres, // a domain's constraint
 		sql:  "CREATE DOMAIN score AS int CHECK (VALUE > 0);\nALTER TABLE customers ADD mood score",
 		edit: moodMask(mask.Spec{Kind: mask.Constant, Value: "-1"}),
 	},
 	{
-		code: FindMask, entity: "customers", field: "mood", // a CHECK constraint
+		code: connectors.FindMask, entity: "customers", field: "mood", // a CHECK constraint
 		sql:  "ALTER TABLE customers ADD mood INTEGER CHECK (mood > 0)",
 		edit: moodMask(mask.Spec{Kind: mask.Constant, Value: "-1"}),
 	},
@@ -388,13 +388,13 @@ var defects = []defect{
 		sql:  "ALTER TABLE customers ADD mood INTEGER CHECK (mood > 0)",
 		edit: moodMask(mask.Spec{Kind: mask.Random}),
 	},
-	{code: FindMask, entity: "customers", field: "id", edit: func(s *connectors.System) { // the primary key
+	{code: connectors.FindMask, entity: "customers", field: "id", edit: func(s *connectors.System) { // the primary key
 		entityOf(s, "customers").Anchor["id"] = mask.Spec{Kind: mask.Random}
 	}},
-	{code: FindMask, entity: "orders", field: "customer_id", edit: func(s *connectors.System) { // a reference
+	{code: connectors.FindMask, entity: "orders", field: "customer_id", edit: func(s *connectors.System) { // a reference
 		entityOf(s, "orders").Masks["customer_id"] = mask.Spec{Kind: mask.Random}
 	}},
-	{code: FindMask, entity: "orders", field: "total", edit: func(s *connectors.System) { // mentions in a number
+	{code: connectors.FindMask, entity: "orders", field: "total", edit: func(s *connectors.System) { // mentions in a number
 		entityOf(s, "orders").Mentions = []string{"total"}
 	}},
 	{code: FindUnmaskedField, entity: "customers", field: "phone", edit: func(s *connectors.System) {

@@ -52,7 +52,7 @@ func (k *checker) checkUnmapped() {
 			reasons = append([]string{via[t.Name]}, reasons...)
 		}
 		if len(reasons) > 0 {
-			k.fail(FindUnmappedTable, t.Name, "", "the map leaves out this table: "+strings.Join(reasons, "; "),
+			k.fail(connectors.FindUnmappedTable, t.Name, "", "the map leaves out this table: "+strings.Join(reasons, "; "),
 				fmt.Sprintf("Add it to entities, or under ignore with a reason: ignore: {%s: \"...\"}.", t.Name))
 		}
 	}

@@ -24,7 +24,6 @@ const (
 	CodeSchema     dsr.Code = "database-schema"     // a table or column that the map names is not there
 	CodeConstraint dsr.Code = "database-constraint" // a constraint or trigger refused the change
 	CodeValue      dsr.Code = "database-value"      // a value does not fit its column
-	CodeStart      dsr.Code = "unreadable-start"    // a deletion rule starts with text that is no date
 	CodeSignIn     dsr.Code = "database-sign-in"
 	CodeDatabase   dsr.Code = "database" // anything else that trying again will not mend
 )

@@ -129,7 +129,7 @@ func TestGrantsAreEnoughAndNeededForRules(t *testing.T) {
 				require.NoError(t, err)
 				found = slices.DeleteFunc(found, func(f connectors.Finding) bool { return f.Code == FindUnindexedStart })
 				require.Len(t, found, 1, "%+v", found)
-				require.Equal(t, []string{FindPrivilege, entity, "shop." + entity + ".short"}, []string{found[0].Code, found[0].Entity, found[0].Rule})
+				require.Equal(t, []string{connectors.FindPrivilege, entity, "shop." + entity + ".short"}, []string{found[0].Code, found[0].Entity, found[0].Rule})
 				execAll(t, raw, "GRANT "+privilege+target+" TO"+to)
 			}
 

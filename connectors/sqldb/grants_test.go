@@ -77,7 +77,7 @@ func TestGrantsAreEnoughAndNeededPostgres(t *testing.T) {
 	require.NoError(t, err)
 
 	before := checkURL(t, postgres, as(t, dsn, user), cleanSystem())
-	require.Equal(t, []string{FindPrivilege}, codesOf(before))
+	require.Equal(t, []string{connectors.FindPrivilege}, codesOf(before))
 	require.True(t, slices.ContainsFunc(before, func(f connectors.Finding) bool {
 		return f.Entity == "customers" && f.Field == "email" && f.Severity == connectors.Error
 	}), "UPDATE of an anchored column: %+v", before)
@@ -93,7 +93,7 @@ func TestGrantsAreEnoughAndNeededPostgres(t *testing.T) {
 		}
 		revoke := strings.Replace(strings.Replace(line, "GRANT", "REVOKE", 1), " TO ", " FROM ", 1)
 		run(t, raw, revoke)
-		require.Equal(t, []string{FindPrivilege}, codesOf(checkURL(t, postgres, as(t, dsn, user), cleanSystem())), revoke)
+		require.Equal(t, []string{connectors.FindPrivilege}, codesOf(checkURL(t, postgres, as(t, dsn, user), cleanSystem())), revoke)
 		run(t, raw, line)
 	}
 
@@ -127,7 +127,7 @@ func TestGrantsAreEnoughAndNeededMariaDB(t *testing.T) {
 		// Keep SELECT: information_schema hides tables without any privilege, which Check reports as unknown.
 		revoke := strings.Replace(strings.Replace(line, "GRANT SELECT, ", "REVOKE ", 1), " TO ", " FROM ", 1)
 		run(t, raw, revoke)
-		require.Equal(t, []string{FindPrivilege}, codesOf(checkURL(t, mariadb, as(t, dsn, user), cleanSystem())), revoke)
+		require.Equal(t, []string{connectors.FindPrivilege}, codesOf(checkURL(t, mariadb, as(t, dsn, user), cleanSystem())), revoke)
 		run(t, raw, line)
 	}
 }

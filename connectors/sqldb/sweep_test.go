@@ -176,7 +176,7 @@ func TestStartingPointsOfEveryType(t *testing.T) {
 			_, err := db.Sweep(context.Background(), connectors.SweepJob{Entity: table, Rule: r, Cut: cutAt("2024-07-01"), Journal: j})
 			if len(c.unread) > 0 {
 				require.True(t, connectors.IsPermanent(err), c.name)
-				require.Equal(t, sqldb.CodeStart, dsr.CodeOf(err), c.name)
+				require.Equal(t, connectors.CodeStart, dsr.CodeOf(err), c.name)
 				require.ErrorContains(t, err, fmt.Sprintf("in %d rows", len(c.unread)), c.name)
 			} else {
 				require.NoError(t, err, c.name)

@@ -202,7 +202,7 @@ func (s *sweep) allRead(ctx context.Context) error {
 			return err
 		}
 		if n > 0 {
-			return connectors.Permanent(CodeStart, fmt.Sprintf("%s.%s: in %d rows the rule's start is no date, or no seconds since 1970; they stay", c.e.Name, c.col.Name, n),
+			return connectors.Permanent(connectors.CodeStart, fmt.Sprintf("%s.%s: in %d rows the rule's start is no date, or no seconds since 1970; they stay", c.e.Name, c.col.Name, n),
 				"Everything else that was due is gone. Correct the rows, or let the rule start elsewhere.", nil)
 		}
 	}
