@@ -155,17 +155,24 @@ func newRuleCommand(
 			if err != nil {
 				return err
 			}
-			return showRule(c, func() (*http.Response, error) { return call(c.Context(), api, args[0]) })
+			return showRule(c, api, func() (*http.Response, error) { return call(c.Context(), api, args[0]) })
 		},
 	}
 }
 
-func showRule(c *cobra.Command, call func() (*http.Response, error)) error {
+// showRule shows a rule after a decision about it, and that every sweep is stopped where that keeps it from running.
+func showRule(c *cobra.Command, api *client.Client, call func() (*http.Response, error)) error {
 	r, err := client.Read[client.Rule](call())
 	if err != nil {
 		return err
 	}
-	return show(c, r, func(w io.Writer) { writeStatus(w, &client.RetentionStatus{Rules: []client.Rule{*r}}) })
+	all, err := client.Read[client.RetentionStatus](api.ListRules(c.Context()))
+	if err != nil {
+		return err
+	}
+	return show(c, r, func(w io.Writer) {
+		writeStatus(w, &client.RetentionStatus{Rules: []client.Rule{*r}, Stopped: all.Stopped})
+	})
 }
 
 func newRetentionApproveCommand() *cobra.Command {
@@ -182,7 +189,7 @@ command that approves exactly this rule. It then runs at its next scheduled time
 				return err
 			}
 			if hash != "" {
-				return showRule(c, func() (*http.Response, error) {
+				return showRule(c, api, func() (*http.Response, error) {
 					return api.ApproveRule(c.Context(), args[0], client.RuleApproval{Hash: hash})
 				})
 			}

@@ -535,8 +535,11 @@ func TestFaultsOfASweep(t *testing.T) {
 			return nil
 		}
 		s := h.sweepNow(rule)
+		_, ok := h.stepOnce()
+		require.True(t, ok)
+		require.Regexp(t, "^the system failed; it is tried again at 2026-03-02T", h.swept(s.ID, retention.SweepRunning).Hint)
 		h.drain()
-		h.swept(s.ID, retention.SweepDone)
+		require.Empty(t, h.swept(s.ID, retention.SweepDone).Hint)
 	})
 	t.Run("without end", func(t *testing.T) {
 		t.Parallel()
@@ -582,10 +585,13 @@ func TestTheNightlyWindow(t *testing.T) {
 	h, x := sweepHouse(t, dbtest.SQLite(t), 10, ", review: never", window)
 	s, err := h.Sweep(t.Context(), operator, rule, false)
 	require.NoError(t, err)
+	const waits = "waits for its window until 2026-03-03T04:00:00+01:00"
+	require.Equal(t, waits, s.Hint)
 	w, ok := h.stepOnce()
 	require.True(t, ok)
 	require.Equal(t, engine.SweepSlice{SweepID: s.ID, Fence: 1}, w)
 	require.EqualValues(t, 12, x.count(countLogins), "it is eleven in the morning")
+	require.Equal(t, waits, h.swept(s.ID, retention.SweepRunning).Hint)
 	h.drain()
 	h.swept(s.ID, retention.SweepDone)
 	require.Equal(t, "2026-03-03T03:00:00Z", h.time.Now().Format(time.RFC3339), "it has waited for four o'clock")

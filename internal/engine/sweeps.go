@@ -46,11 +46,11 @@ func (e *Engine) Sweep(ctx context.Context, a dsr.Actor, rule string, now bool) 
 		case !runs(r):
 			return wrong("the rule has no sweeps of its own", "its action is next: rules after it wait for it")
 		case stop != nil:
-			return wrong("every sweep is stopped ("+stop.Reason+")", "start them again first")
+			return wrong("every sweep is stopped ("+stop.Reason+")", "start them again first: POST /v1/retention/start (lethe retention start)")
 		case !sane:
 			return wrong("this machine's clock and the control database's disagree", "set them right: what is due depends on the day")
 		case s.PausedAt != nil:
-			return wrong("the rule is paused", "resume it first")
+			return wrong("the rule is paused", "resume it first (lethe retention resume "+rule+")")
 		case needsApproval(r, s):
 			return wrong("the rule is new or has changed and waits for its approval", "look at its forecast, then approve it")
 		}
@@ -60,6 +60,7 @@ func (e *Engine) Sweep(ctx context.Context, a dsr.Actor, rule string, now bool) 
 	if err != nil {
 		return nil, err
 	}
+	e.tellWaits(ctx, out)
 	return out, nil
 }
 
@@ -157,7 +158,11 @@ func (e *Engine) GetSweep(ctx context.Context, a dsr.Actor, id string) (*retenti
 	if dsr.CodeOf(err) == dsr.CodeNotFound {
 		return nil, noSweep()
 	}
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	e.tellWaits(ctx, s)
+	return s, nil
 }
 
 // Sweeps implements [Retention].
@@ -170,6 +175,7 @@ func (e *Engine) Sweeps(ctx context.Context, a dsr.Actor, f SweepFilter) (page [
 		page, next, err = tx.ListSweeps(f)
 		return err
 	})
+	e.tellWaits(ctx, page...)
 	return page, next, err
 }
 

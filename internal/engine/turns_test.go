@@ -129,11 +129,17 @@ func TestNobodyWaitsForWhatDoesNotWork(t *testing.T) {
 		_, err = tx.AcquireSweep(first.ID, s.Fence, h.time.Now(), 90*time.Second)
 		return err
 	}))
+	hint := func(s *retention.Sweep) string { return h.swept(s.ID, retention.SweepRunning).Hint }
+	require.Empty(t, hint(first))
 	h.hooks.sweep = nil
 	h.sliceOf(second)
 	require.Equal(t, "turn", h.swept(second.ID, retention.SweepRunning).Reason)
+	h.time.forward(30 * time.Second)
+	require.Equal(t, "its worker was last heard of at 2026-03-02T11:00:01+01:00; another takes over at 2026-03-02T11:01:31+01:00", hint(first))
+	require.Equal(t, "waits for another sweep of shop", hint(second))
+	h.time.forward(61 * time.Second)
+	require.Equal(t, "its worker was last heard of at 2026-03-02T11:00:01+01:00, and no other has taken over yet", hint(first))
 	h.store.work = nil // the jobs are lost, too
-	h.time.forward(91 * time.Second)
 	require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickLeases}))
 	h.drain()
 	h.swept(first.ID, retention.SweepDone)
