@@ -75,6 +75,8 @@ func statusOf(c dsr.Code) status {
 		return status{http.StatusUnsupportedMediaType, "Wrong content type"}
 	case dsr.CodeInvalid:
 		return status{http.StatusUnprocessableEntity, "Invalid input"}
+	case dsr.CodeUnreadable:
+		return status{http.StatusUnprocessableEntity, "What is stored cannot be read"}
 	case CodeIdempotencyDifferent:
 		return status{http.StatusUnprocessableEntity, "The key was used for another call"}
 	case CodePrecondition:

@@ -181,7 +181,7 @@ func TestEveryProblemIsDocumented(t *testing.T) {
 	for _, code := range []string{
 		"malformed", "unauthenticated", "forbidden", "four-eyes", "not-found", "method-not-allowed", "wrong-state",
 		"duplicate", "principal-kind", "idempotency-in-flight", "conflict", "plan-hash-mismatch", "rule-hash-mismatch", "due-mismatch", "too-large",
-		"content-type", "invalid", "idempotency-mismatch", "precondition-required", "blast-radius", "too-many-requests",
+		"content-type", "invalid", "unreadable-content", "idempotency-mismatch", "precondition-required", "blast-radius", "too-many-requests",
 		"internal", "unavailable",
 	} {
 		require.Contains(t, string(raw), "\n### "+code+"\n", code)

@@ -51,14 +51,16 @@ type Eraser interface {
 
 // Sweeper carries out deletion rules.
 type Sweeper interface {
-	// Due counts what a rule makes due at each cut-off, in the order of q.Cuts. It reads only.
+	// Due counts what a rule makes due at each cut-off, in the order of q.Cuts. It reads only. A content that cannot be read
+	// for good keeps none of the others from being counted; it is counted as Unreadable, unless it goes without being read.
 	Due(ctx context.Context, q DueQuery) ([]Due, error)
 	// Sweep deletes or masks what is due, minus what is held or blocked, in chunks that are a short transaction each. It
 	// is idempotent, resumes from the Journal's checkpoint, and returns [ErrYield] at a chunk boundary at or after the
 	// job's Deadline. Tallies have no Subject; what stays is tallied as dsr.Held or dsr.Blocked, once a Sweep. What has a
 	// start that is there and cannot be read is never due: it stays, and once all else is done the error is permanent, with
-	// the code [CodeStart] and how much of it there is; what the System refuses alone is tallied as dsr.Failed, and is
-	// an error then too. The measures are of this call only and valid with every error.
+	// the code [CodeStart] and how much of it there is; what the System refuses alone, and a content that cannot be read, is
+	// tallied as dsr.Failed, once a Sweep, and is an error then too (see [Failures]). The measures are of this call only and
+	// valid with every error.
 	Sweep(ctx context.Context, j SweepJob) (SweepMeasures, error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/lethe-gdpr/lethe/dsr"
 	"github.com/lethe-gdpr/lethe/mask"
 	"github.com/lethe-gdpr/lethe/retention"
 )
@@ -49,15 +50,22 @@ type Due struct {
 	// BlockedBy names the entities whose rows keep due rows from going, sorted.
 	BlockedBy []string
 	Total     int64 // rows of the Entity, or the System's own estimate, for the cap on its share
+	// Unreadable are contents, objects or files, that could not be read, by the code of why. What is due in them nobody
+	// knows: nothing of them is in the other counts, and a Sweep leaves them. It is nil where everything was read.
+	Unreadable map[dsr.Code]int64
 }
 
 // SweepJob is one slice of a Sweep.
 type SweepJob struct {
-	Entity   string
-	Rule     Rule
-	Cut      Cut
-	Held     Holds
-	Limits   Limits
+	Entity string
+	Rule   Rule
+	Cut    Cut
+	Held   Holds
+	Limits Limits
+	// Most is how many rows the whole Sweep may delete or mask, where a cap bounds that; 0 bounds nothing. It matters where
+	// Due can leave something Unreadable: that may be readable by now, and went by no cap. A chunk that would take more is
+	// not begun; the error is permanent, with dsr.CodeOverCap. A System whose Due reads everything need not heed it.
+	Most     int64
 	Pace     Pace
 	Journal  Journal
 	Deadline time.Time

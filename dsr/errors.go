@@ -49,6 +49,7 @@ const (
 	CodeHashMismatch Code = "plan-hash-mismatch" // approval of another Plan: 412
 	CodeRuleMismatch Code = "rule-hash-mismatch" // approval of another deletion rule: 412
 	CodeDueMismatch  Code = "due-mismatch"       // approval of another count than a Sweep has: 412
+	CodeUnreadable   Code = "unreadable-content" // an object, file or event that is damaged or not as the map says: 422
 	CodeUnavailable  Code = "unavailable"        // transient: try again
 )
 

@@ -18,7 +18,7 @@ const (
 	Wait    Method = "wait"    // cannot be erased yet: a lock, an archive, a live file; Lethe erases it when that ends
 	Held    Method = "held"    // in Receipts of Sweeps: due, but under a hold or a restriction
 	Blocked Method = "blocked" // in Receipts of Sweeps: due, but what refers to it must stay
-	Failed  Method = "failed"  // in Receipts of Sweeps: due, but the System did not let it go
+	Failed  Method = "failed"  // in Receipts of Sweeps: due, but the System did not let it go; or a content that could not be read
 )
 
 // PlanLine is what a Request would do to one Entity by one Method. Count is a bound, not a promise: see

@@ -17,7 +17,6 @@ const (
 	CodePermission  dsr.Code = "logs-permission"
 	CodeNoGroup     dsr.Code = "logs-no-group"
 	CodeNoRetention dsr.Code = "logs-no-retention"
-	CodeFormat      dsr.Code = "logs-format" // an event is not of the format that the map says
 	CodeRefused     dsr.Code = "logs-refused"
 )
 

@@ -168,7 +168,7 @@ func scan(ctx context.Context, f *records.Finder, page []event, fn func(*event, 
 func misfit(ctx context.Context, f *records.Finder, page []event, err error) error {
 	for i := range page {
 		if _, one := f.Scan(ctx, "", strings.NewReader(oneLine.Replace(page[i].message)+"\n"), nil); one != nil {
-			return connectors.Permanent(CodeFormat,
+			return connectors.Permanent(dsr.CodeUnreadable,
 				"the event of "+page[i].at.Format(time.RFC3339Nano)+" is not of the format that the map says",
 				"narrow the entity with a filter to the events that are, and map the others as another entity",
 				&dsr.Error{Code: dsr.CodeOf(one), Msg: "the record cannot be read"})

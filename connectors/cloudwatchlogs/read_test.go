@@ -147,7 +147,7 @@ func TestForeignEvents(t *testing.T) {
 	w.Put(group, "anna", start.Add(2*time.Second), "{\n  \"user\": {\n    \"id\": \"42\"\n  }\n}")
 	_, err := w.open(t).Locate(context.Background(), connectors.Query{Batch: batch("42")})
 	require.True(t, connectors.IsPermanent(err))
-	require.Equal(t, dsr.Code("logs-format"), dsr.CodeOf(err))
+	require.Equal(t, dsr.CodeUnreadable, dsr.CodeOf(err))
 	require.Contains(t, err.Error(), "2026-03-02T08:00:01Z")
 	require.NotContains(t, err.Error(), "anna")
 	require.NotContains(t, err.Error(), "canary")

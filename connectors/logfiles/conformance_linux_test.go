@@ -17,35 +17,38 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, func(t *testing.T) connectortest.Backend {
-		root := t.TempDir()
-		b := connectortest.Blobs(connectortest.Contents{
-			Write: func(t *testing.T, name string, content []byte) {
-				at := filepath.Join(root, name)
-				require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o755))
-				require.NoError(t, os.WriteFile(at, content, 0o640))
-			},
-			Remove: func(t *testing.T, name string) { require.NoError(t, os.Remove(filepath.Join(root, name))) },
-			Read: func(t *testing.T) map[string][][]byte {
-				out := map[string][][]byte{}
-				for name, content := range contents(t, root) {
-					out[name] = [][]byte{content}
-				}
-				return out
-			},
-			Stands: func(_ *testing.T, name string, line int) map[string]string {
-				return map[string]string{"from_file": name, "from_line": fmt.Sprint(line)}
-			},
-		})
-		b.Open = func(t *testing.T, sys *connectors.System, o connectors.Options, _ int) connectors.Connector {
-			for i := range sys.Entities {
-				e := &sys.Entities[i]
-				e.Settings = map[string]any{"files": e.Name + "/**", "format": "jsonl", "live": "live.jsonl"}
+	connectortest.Run(t, backend)
+}
+
+// backend is a folder and the way to open the connector on it.
+func backend(t *testing.T) connectortest.Backend {
+	root := t.TempDir()
+	b := connectortest.Blobs(connectortest.Contents{
+		Write: func(t *testing.T, name string, content []byte) {
+			at := filepath.Join(root, name)
+			require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o755))
+			require.NoError(t, os.WriteFile(at, content, 0o640))
+		},
+		Remove: func(t *testing.T, name string) { require.NoError(t, os.Remove(filepath.Join(root, name))) },
+		Read: func(t *testing.T) map[string][][]byte {
+			out := map[string][][]byte{}
+			for name, content := range contents(t, root) {
+				out[name] = [][]byte{content}
 			}
-			return open(t, root, sys, o)
-		}
-		return b
+			return out
+		},
+		Stands: func(_ *testing.T, name string, line int) map[string]string {
+			return map[string]string{"from_file": name, "from_line": fmt.Sprint(line)}
+		},
 	})
+	b.Open = func(t *testing.T, sys *connectors.System, o connectors.Options, _ int) connectors.Connector {
+		for i := range sys.Entities {
+			e := &sys.Entities[i]
+			e.Settings = map[string]any{"files": e.Name + "/**", "format": "jsonl", "live": "live.jsonl"}
+		}
+		return open(t, root, sys, o)
+	}
+	return b
 }
 
 // open opens the connector as the registry does.

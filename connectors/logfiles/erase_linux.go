@@ -34,9 +34,9 @@ type checkpoint struct {
 	progress
 	Intent *intent `json:"intent,omitempty"`
 	Faults faults  `json:"faults,omitempty"`
-	// Unread are records that a rule cannot read the start of (see [records.Totals]); UnreadIn says where the first is.
-	Unread   int64  `json:"unread,omitempty"`
-	UnreadIn string `json:"unread_in,omitempty"`
+	// Left is what a Sweep cannot work, and Went how many rows it has deleted or masked.
+	Left connectors.Failures `json:"left,omitempty"`
+	Went int64               `json:"went,omitempty"`
 }
 
 // intent is the exchange or removal that is about to happen. After an interruption what stands under the temporary name
@@ -60,8 +60,9 @@ type worker struct {
 	cp       checkpoint
 	done     []connectors.Tally // of what happened and is not saved
 	sweeps   bool
-	worked   int // files, in this call
-	unsaved  int // files since the last Save
+	most     int64 // rows that a Sweep may take; 0 is any number
+	worked   int   // files, in this call
+	unsaved  int   // files since the last Save
 	unlock   func()
 	measures connectors.SweepMeasures
 }
@@ -143,6 +144,7 @@ func (w *worker) happened(ctx context.Context, in *intent) (bool, error) {
 
 func (w *worker) save(ctx context.Context) error {
 	w.cp.Faults = w.faults
+	w.cp.Went += connectors.Taken(w.done)
 	b, err := json.Marshal(w.cp)
 	if err != nil {
 		return err
@@ -217,8 +219,20 @@ func (w *worker) each(ctx context.Context, entities []*entity, fn func(context.C
 		}
 		w.worked++
 		w.unsaved++
-		return w.faults.note(m.e, fn(ctx, m))
-	}, w.refuse)
+		return w.note(m, fn(ctx, m))
+	}, func(m *match) error { return w.note(m, w.refused(m)) })
+}
+
+// note takes a permanent fault of one file, and returns any other error, and one that is of a whole Sweep.
+func (w *worker) note(m *match, err error) error {
+	switch {
+	case !w.sweeps:
+		return w.faults.note(m.e, err)
+	case !connectors.IsPermanent(err), dsr.CodeOf(err) == dsr.CodeOverCap:
+		return err
+	}
+	w.done = append(w.done, connectors.Tally{Entity: m.e.Name, Method: dsr.Failed, Rows: 1})
+	return w.cp.Left.Note(err)
 }
 
 // limit sets aside subjects of whom more was found than a request may change.
@@ -327,10 +341,9 @@ func (w *worker) rewrite(ctx context.Context, m *match, h *os.File, f *records.F
 
 // left notes what a rule leaves because nobody can read its start.
 func (w *worker) left(m *match, t records.Totals) {
-	if t.Unread > 0 && w.cp.Unread == 0 {
-		w.cp.UnreadIn = fmt.Sprintf("%s at offset %d", w.where(m), t.UnreadAt)
+	if t.Unread > 0 {
+		w.cp.Left.Add(records.UnreadStart(fmt.Sprintf("%s at offset %d", w.where(m), t.UnreadAt), t.Unread))
 	}
-	w.cp.Unread += t.Unread
 }
 
 // tallies are what counts of a pass over one file: what a hold keeps is counted in Sweeps only.
@@ -361,6 +374,9 @@ func (w *worker) replace(ctx context.Context, m *match, h *os.File, make func(*d
 	tallies, err := make(r)
 	if err != nil {
 		return w.fault(m, err)
+	}
+	if w.most > 0 && w.cp.Went+connectors.Taken(w.done)+connectors.Taken(tallies) > w.most {
+		return connectors.OverMost(m.e.Name)
 	}
 	w.journal.Step(StepRewritten)
 	fresh := *m

@@ -106,21 +106,20 @@ func (l *listing) file(f *file, fn, skip func(*match) error) error {
 	for _, e := range l.entities {
 		values, ok := e.files.Match(f.name)
 		m := &match{file: f, e: e, values: values}
-		if f.problem != "" && (ok || f.folder && e.files.Below(f.name)) || ok && f.nlinks > 1 && !l.follow {
-			if err := skip(m); err != nil {
-				return err
-			}
+		work := fn
+		switch {
+		case f.problem != "" && (ok || f.folder && e.files.Below(f.name)), ok && f.nlinks > 1 && !l.follow:
+			work = skip
+		case !ok || f.problem != "":
 			continue
+		default:
+			m.live = e.isLive(f.name)
 		}
-		if !ok || f.problem != "" {
-			continue
-		}
-		m.live = e.isLive(f.name)
 		if l.at.isDone(m.key(l.changing)) {
 			continue
 		}
 		worked, l.at.Fresh = true, true
-		err := fn(m)
+		err := work(m)
 		if errors.Is(err, errMoved) {
 			l.missed = true
 			continue

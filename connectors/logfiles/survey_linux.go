@@ -329,7 +329,10 @@ func (r *reader) hindrance(ctx context.Context, m *match, h *os.File) (*dsr.Exce
 }
 
 // refuse notes a name that matches and cannot be worked.
-func (r *reader) refuse(m *match) error {
+func (r *reader) refuse(m *match) error { return r.faults.note(m.e, r.refused(m)) }
+
+// refused says why a name that matches cannot be worked.
+func (r *reader) refused(m *match) error {
 	msg, hint := r.where(m)+" has several names (hard links)", "Write links: follow, or remove the other names."
 	switch m.problem {
 	case symlink:
@@ -339,7 +342,7 @@ func (r *reader) refuse(m *match) error {
 	case special:
 		msg, hint = r.where(m)+" is not a file", "Write a pattern that leaves it out."
 	}
-	return r.faults.note(m.e, connectors.Permanent(CodeLink, msg, hint, nil))
+	return connectors.Permanent(CodeLink, msg, hint, nil)
 }
 
 // faults are what went wrong for good, one of each entity; the others go on.

@@ -33,22 +33,42 @@ func (f *Folder) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.D
 	}
 	l := &listing{disk: r.disk, entities: []*entity{e}, at: &progress{}}
 	err = l.each(ctx, func(m *match) error {
-		h, err := r.open(m)
-		if err != nil {
-			return r.faults.note(e, err)
-		}
-		defer h.Close()
+		var h *os.File
+		defer func() { _ = h.Close() }()
 		for i, d := range rules {
-			if err := r.faults.note(e, r.count(ctx, m, h, d, &out[i])); err != nil {
+			var err error
+			if h == nil && d.reads(m) {
+				h, err = r.open(m)
+			}
+			if err == nil {
+				err = r.count(ctx, m, h, d, &out[i])
+			}
+			if err := unreadable(&out[i], err); err != nil {
 				return err
 			}
 		}
 		return nil
-	}, r.refuse)
-	if err == nil {
-		err = r.faults.first()
-	}
+	}, func(m *match) error {
+		for i := range out {
+			if err := unreadable(&out[i], r.refused(m)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	return out, err
+}
+
+// unreadable counts a file that cannot be read for good, and returns any other error.
+func unreadable(to *connectors.Due, err error) error {
+	if !connectors.IsPermanent(err) {
+		return err
+	}
+	if to.Unreadable == nil {
+		to.Unreadable = map[dsr.Code]int64{}
+	}
+	to.Unreadable[dsr.CodeOf(err)]++
+	return nil
 }
 
 // sweeping opens the root for one rule.
@@ -115,7 +135,10 @@ func (d *due) isDue(m *match) bool {
 	})
 }
 
-// count adds what one file has due.
+// reads tells whether a file has to be opened to know what is due in it.
+func (d *due) reads(m *match) bool { return d.finder != nil || d.isDue(m) }
+
+// count adds what one file has due. h is nil where it need not be opened.
 func (r *reader) count(ctx context.Context, m *match, h *os.File, d *due, to *connectors.Due) error {
 	rows, held, bytes := int64(0), int64(0), m.Size
 	if d.finder == nil {
@@ -173,7 +196,7 @@ func (f *Folder) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.S
 		return connectors.SweepMeasures{}, err
 	}
 	defer w.unlock()
-	w.sweeps = true
+	w.sweeps, w.most = true, j.Most
 	err = w.each(ctx, []*entity{e}, func(ctx context.Context, m *match) error {
 		if j.Pace.Stop != nil && j.Pace.Stop() {
 			return errStopped
@@ -196,10 +219,7 @@ func (f *Folder) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.S
 	if err := w.save(ctx); err != nil {
 		return w.measures, err
 	}
-	if err = w.faults.first(); w.cp.Unread > 0 {
-		err = errors.Join(err, records.UnreadStart(e.Name, w.cp.UnreadIn, w.cp.Unread))
-	}
-	return w.measures, err
+	return w.measures, w.cp.Left.Err(e.Name)
 }
 
 // errStopped says that the engine wants the Sweep to stop at once.
@@ -207,6 +227,9 @@ var errStopped = errors.New("stopped")
 
 // sweep works one file.
 func (w *worker) sweep(ctx context.Context, m *match, d *due) error {
+	if !d.reads(m) {
+		return nil
+	}
 	h, err := w.open(m)
 	if err != nil {
 		return err
@@ -217,9 +240,6 @@ func (w *worker) sweep(ctx context.Context, m *match, d *due) error {
 	}
 	if d.finder != nil && !m.live {
 		return w.rewrite(ctx, m, h, d.finder.Stored(m.modified()))
-	}
-	if d.finder == nil && !d.isDue(m) {
-		return nil
 	}
 	var sum connectors.Due
 	if err := w.count(ctx, m, h, d, &sum); err != nil {
@@ -235,12 +255,4 @@ func (w *worker) sweep(ctx context.Context, m *match, d *due) error {
 		return w.remove(ctx, m, h, tally(dsr.Delete, 1))
 	}
 	return nil
-}
-
-// first is one of the faults, for a Sweep, which has no subjects.
-func (l faults) first() error {
-	if len(l) == 0 {
-		return nil
-	}
-	return connectors.Permanent(l[0].Code, l[0].Msg, l[0].Hint, nil)
 }

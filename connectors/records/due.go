@@ -2,7 +2,6 @@ package records
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -124,10 +123,12 @@ func (w *worker) start(r *record, name string) (t time.Time, ok bool, err error)
 // errUnread says that a record's start is there and is not a time.
 var errUnread = errors.New("the start is not a time")
 
-// UnreadStart is the error of a Sweep that has left n records whose start is not a time. where is the first of them.
-func UnreadStart(entity, where string, n int64) error {
-	return connectors.Permanent(connectors.CodeStart, fmt.Sprintf("%s: %d records have a start that is not a time, and stay; one is in %s", entity, n, where),
-		"Everything else that was due is gone. Correct the records or time_format, or let the rule start elsewhere.", nil)
+// UnreadStart says that a Sweep left n records whose start is not a time. where is the first of them.
+func UnreadStart(where string, n int64) connectors.Failure {
+	return connectors.Failure{
+		Code: connectors.CodeStart, Count: n, Msg: "the start of a record is not a time in " + where,
+		Hint: "Correct the records or time_format, or let the rule start elsewhere.",
+	}
 }
 
 // method is what a Sweep does to a record that is due.

@@ -31,7 +31,7 @@ func erase(t *testing.T, f *records.Finder, content []byte) ([]byte, error) {
 	}
 	if err != nil {
 		require.True(t, connectors.IsPermanent(err), "%v", err)
-		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeInvalid})
+		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeUnreadable})
 		return nil, err
 	}
 	require.Equal(t, totals, scanned)

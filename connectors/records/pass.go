@@ -245,7 +245,7 @@ func damaged(offset int64, err error) error {
 	var at *fault
 	if errors.As(err, &at) {
 		return connectors.Permanent(
-			dsr.CodeInvalid, fmt.Sprintf("the object cannot be worked: at offset %d it %s", offset+int64(at.at), at.msg),
+			dsr.CodeUnreadable, fmt.Sprintf("the object cannot be worked: at offset %d it %s", offset+int64(at.at), at.msg),
 			"It is damaged, or not as the map says: correct the map, or mend or remove the object.", nil,
 		)
 	}

@@ -140,7 +140,7 @@ func TestDamage(t *testing.T) {
 			f := find(layout(t, c.e), subject("s", "email", "anna@example.com", "ip", "192.0.2.1"))
 			for range 2 {
 				_, err := f.Rewrite(context.Background(), "object", bytes.NewReader(c.in), io.Discard)
-				require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeInvalid})
+				require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeUnreadable})
 				require.True(t, connectors.IsPermanent(err))
 				require.NotContains(t, err.Error(), "canary")
 				require.Contains(t, err.Error(), c.offset)
@@ -281,7 +281,7 @@ func TestBombs(t *testing.T) {
 	for _, in := range [][]byte{gz.Bytes(), zs.Bytes()} {
 		_, err = find(layout(t, events()), subject("s", "user_id", "1")).Scan(context.Background(), "o", bytes.NewReader(in), nil)
 		require.True(t, connectors.IsPermanent(err))
-		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeInvalid})
+		require.ErrorIs(t, err, &dsr.Error{Code: dsr.CodeUnreadable})
 	}
 }
 

@@ -31,17 +31,17 @@ type checkpoint struct {
 	Uploads bool             // all keys are done; uploads are next
 	// The open chunk. Objects of Rewrite may have changed already; once they all have, it is empty. Then what is in Remove
 	// goes; removing twice is harmless.
-	Open      bool               `json:",omitempty"`
-	Rewrite   []rewriting        `json:",omitempty"`
-	Remove    []victim           `json:",omitempty"`
-	Stays     []connectors.Tally `json:",omitempty"`
-	Last      string             `json:",omitempty"` // its last key
-	End       bool               `json:",omitempty"` // which is the entity's
-	Again     []string           `json:",omitempty"` // keys to be looked at once more: others wrote to them meanwhile
-	Conflicts int                `json:",omitempty"` // how often in a row
-	Failed    []failure          `json:",omitempty"`
-	Unread    int64              `json:",omitempty"` // records that a rule cannot read the start of; see [records.Totals]
-	UnreadIn  string             `json:",omitempty"` // where the first of them is
+	Open      bool                `json:",omitempty"`
+	Rewrite   []rewriting         `json:",omitempty"`
+	Remove    []victim            `json:",omitempty"`
+	Stays     []connectors.Tally  `json:",omitempty"`
+	Last      string              `json:",omitempty"` // its last key
+	End       bool                `json:",omitempty"` // which is the entity's
+	Again     []string            `json:",omitempty"` // keys to be looked at once more: others wrote to them meanwhile
+	Conflicts int                 `json:",omitempty"` // how often in a row
+	Failed    []failure           `json:",omitempty"`
+	Left      connectors.Failures `json:",omitempty"` // what a Sweep cannot work
+	Went      int64               `json:",omitempty"` // rows that a Sweep has deleted or masked
 }
 
 // victim is a version, a delete marker or an upload that goes.

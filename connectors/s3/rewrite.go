@@ -24,8 +24,9 @@ const maxParts = 10_000
 type rewriting struct {
 	Key     string
 	Version version
-	Tallies []connectors.Tally // what the scan found: the intent
-	Stays   []connectors.Tally `json:",omitempty"` // what stays of the key, tallied with it
+	Tallies []connectors.Tally  // what the scan found: the intent
+	Stays   []connectors.Tally  `json:",omitempty"` // what stays of the key, tallied with it
+	Left    connectors.Failures `json:",omitempty"` // what cannot be worked of the key, counted with it
 	// Upload is of a large object; it is begun before the intent is saved, so that a later call can abort it.
 	Upload   string                  `json:",omitempty"`
 	Checksum types.ChecksumAlgorithm `json:",omitempty"` // of its parts

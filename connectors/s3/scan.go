@@ -21,6 +21,7 @@ type reading struct {
 	matched map[matched]int64           // records by the identifier that makes them a subject's
 	learned []connectors.Learned
 	wait    *dsr.Exception // it cannot be read, or not be removed, yet
+	fault   error          // it cannot be read at all; in a Sweep alone, where the others go on
 }
 
 type matched struct{ subject, identifier string }
@@ -94,41 +95,46 @@ func (r *reading) take(e *entity, h *records.Hit) error {
 }
 
 // readings reads every version of one key. Versions that hold nothing of the batch come back with empty hits; those that
-// a lock or a hold keeps, though they should go or change, with a wait.
+// a lock or a hold keeps, though they should go or change, with a wait. In a Sweep one that cannot be read for good comes
+// back with its fault.
 func (p *pass) readings(ctx context.Context, o object) ([]*reading, error) {
 	var out []*reading
 	for _, v := range o.Versions {
 		if v.Marker {
 			continue
 		}
-		deep, err := p.b.archived(ctx, o.Key, v)
+		r, err := p.reading(ctx, o.Key, v)
+		if err = p.e.damaged(o.Key, v, p.people.batch, err); p.sweeps && connectors.IsPermanent(err) {
+			r, err = &reading{version: v, fault: err}, nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		if deep {
-			out = append(out, &reading{version: v, wait: &dsr.Exception{Cause: dsr.CauseArchived}})
-			continue
+		if r != nil {
+			out = append(out, r)
 		}
-		if p.aged && p.e.byAge() {
-			if v.Modified, err = p.stored(ctx, o.Key, v); err != nil {
-				return nil, err
-			}
-		}
-		r, err := p.b.scan(ctx, p.e, p.finderOf(v), o.Key, v)
-		if err != nil {
-			return nil, p.e.damaged(o.Key, v, p.people.batch, err)
-		}
-		if r == nil {
-			continue
-		}
-		if r.totals.Changed {
-			if r.wait, err = p.keeps(ctx, o.Key, v, r); err != nil {
-				return nil, p.e.damaged(o.Key, v, p.people.batch, err)
-			}
-		}
-		out = append(out, r)
 	}
 	return out, nil
+}
+
+// reading reads one version; nil when it is gone.
+func (p *pass) reading(ctx context.Context, key string, v version) (*reading, error) {
+	deep, err := p.b.archived(ctx, key, v)
+	switch {
+	case err != nil:
+		return nil, err
+	case deep:
+		return &reading{version: v, wait: &dsr.Exception{Cause: dsr.CauseArchived}}, nil
+	case p.aged && p.e.byAge():
+		if v.Modified, err = p.stored(ctx, key, v); err != nil {
+			return nil, err
+		}
+	}
+	r, err := p.b.scan(ctx, p.e, p.finderOf(v), key, v)
+	if err == nil && r != nil && r.totals.Changed {
+		r.wait, err = p.keeps(ctx, key, v, r)
+	}
+	return r, err
 }
 
 // keeps says why a version that should go or change must stay as it is. A noncurrent one only goes whole: a record in it

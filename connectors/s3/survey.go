@@ -18,6 +18,7 @@ type pass struct {
 	finder  *records.Finder // nil: no content is read
 	keeper  *records.Finder // of those whom a hold covers; nil when there are none
 	aged    bool            // the finder asks when the object was stored
+	sweeps  bool            // for a rule, and no batch: what cannot be read keeps nothing else
 	lock    locks
 	workers int // objects that are worked at once
 }

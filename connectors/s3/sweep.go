@@ -2,7 +2,6 @@ package s3
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -26,6 +25,7 @@ type sweeping struct {
 
 func (b *Bucket) newSweeping(e *entity, rule connectors.Rule, cut connectors.Cut, holds connectors.Holds, lock locks) (*sweeping, error) {
 	p := b.newPass(e, nil, holds, lock)
+	p.sweeps = true
 	s := &sweeping{pass: p, rule: rule, cut: cut}
 	bounds := append(slices.Clone(cut.After), connectors.Bound{Rule: rule})
 	byField := slices.ContainsFunc(bounds, func(b connectors.Bound) bool { return b.Rule.Start.Kind != retention.StartObject })
@@ -78,11 +78,16 @@ type dueVersion struct {
 	stored time.Time
 	key    []string
 	props  map[string]string
-	why    dsr.Method // Delete, or why it stays: Held, Blocked
+	why    dsr.Method // Delete, or why it stays: Held, Blocked, Failed
+	fault  error      // with Failed
+	blind  bool       // neither its properties nor what it says of its age could be read
 }
 
-// dueAt reports whether a version is due at a cut-off, by the rule and by those before it.
+// dueAt reports whether a version is due at a cut-off, by the rule and by those before it; or may be, when it is blind.
 func (s *sweeping) dueAt(v dueVersion, cut connectors.Cut) bool {
+	if v.blind {
+		return v.stored.Before(cut.Before)
+	}
 	if !v.stored.Before(cut.Before) || !s.e.meets(s.rule.When, v.key, v.props) {
 		return false
 	}
@@ -94,7 +99,8 @@ func (s *sweeping) dueAt(v dueVersion, cut connectors.Cut) bool {
 	return true
 }
 
-// versions are those of one key that are due at any of the cut-offs.
+// versions are those of one key that are due at any of the cut-offs. Of one about which something cannot be read that
+// decides whether it is due, or whether it stays, that is said.
 func (s *sweeping) versions(ctx context.Context, o object, cuts []connectors.Cut) ([]dueVersion, error) {
 	key, _ := s.e.pattern.Match(o.Key)
 	var out []dueVersion
@@ -103,26 +109,40 @@ func (s *sweeping) versions(ctx context.Context, o object, cuts []connectors.Cut
 			continue
 		}
 		d := dueVersion{version: v, stored: v.Modified, key: key, why: dsr.Delete}
-		var gone bool
-		var err error
-		if d.props, gone, err = s.b.properties(ctx, s.e, o.Key, v); err != nil {
-			return nil, err
-		}
 		any := func() bool { return slices.ContainsFunc(cuts, func(c connectors.Cut) bool { return s.dueAt(d, c) }) }
-		if !gone && !any() {
-			if d.stored, err = s.stored(ctx, o.Key, v); err != nil {
-				return nil, err
+		gone, err := s.describe(ctx, o.Key, &d, any)
+		if connectors.IsPermanent(err) {
+			d.why, d.fault, d.blind = dsr.Failed, s.e.damaged(o.Key, v, nil, err), true
+			if s.e.layout != nil { // it may have been stored long before it was rewritten
+				d.stored = time.Time{}
 			}
+		} else if err != nil {
+			return nil, err
 		}
 		if gone || !any() {
 			continue
 		}
-		if d.why, err = s.stays(ctx, o.Key, d); err != nil {
-			return nil, err
+		if !d.blind {
+			d.why, err = s.stays(ctx, o.Key, d)
+			if connectors.IsPermanent(err) {
+				d.why, d.fault = dsr.Failed, s.e.damaged(o.Key, v, s.holds.Subjects, err)
+			} else if err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// describe reads what decides whether a version is due: its properties, and when it was stored first unless it is due
+// without that.
+func (s *sweeping) describe(ctx context.Context, key string, d *dueVersion, isDue func() bool) (gone bool, err error) {
+	if d.props, gone, err = s.b.properties(ctx, s.e, key, d.version); err != nil || gone || isDue() {
+		return gone, err
+	}
+	d.stored, err = s.stored(ctx, key, d.version)
+	return false, err
 }
 
 // stays finds out what keeps a version that is due. Where somebody is held, what is in it is read.
@@ -138,7 +158,7 @@ func (s *sweeping) stays(ctx context.Context, key string, d dueVersion) (dsr.Met
 		r := &reading{}
 		if !deep {
 			if r, err = s.b.scan(ctx, s.e, s.keeper, key, d.version); err != nil {
-				return "", s.e.damaged(key, d.version, s.holds.Subjects, err)
+				return "", err
 			}
 		}
 		if deep || r != nil && (r.wait != nil || len(r.hits) > 0) {
@@ -212,6 +232,9 @@ func (b *Bucket) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.D
 			out[i].Bytes += counts[i].Bytes
 			out[i].Held += counts[i].Held
 			out[i].Blocked += counts[i].Blocked
+			for code, n := range counts[i].Unreadable {
+				unreadable(&out[i], code, n)
+			}
 		}
 		return nil
 	})
@@ -225,6 +248,14 @@ func (b *Bucket) Due(ctx context.Context, q connectors.DueQuery) ([]connectors.D
 		}
 	}
 	return out, nil
+}
+
+// unreadable counts versions that could not be read.
+func unreadable(d *connectors.Due, code dsr.Code, n int64) {
+	if d.Unreadable == nil {
+		d.Unreadable = map[dsr.Code]int64{}
+	}
+	d.Unreadable[code] += n
 }
 
 func unmapped() error {
@@ -254,7 +285,9 @@ func (s *sweeping) count(ctx context.Context, o object, cuts []connectors.Cut, s
 		}
 		for i, cut := range cuts {
 			for _, d := range due {
-				if s.dueAt(d, cut) {
+				if s.dueAt(d, cut) && d.why == dsr.Failed {
+					unreadable(&out[i], dsr.CodeOf(d.fault), 1)
+				} else if s.dueAt(d, cut) {
 					out[i].Rows++
 					out[i].Bytes += d.Size
 					switch d.why {
@@ -286,6 +319,8 @@ func (s *sweeping) count(ctx context.Context, o object, cuts []connectors.Cut, s
 			if out[i], _, err = sweeps[i].countRecords(ctx, o); err != nil {
 				return nil, 0, err
 			}
+		default:
+			out[i].Unreadable = most.Unreadable
 		}
 	}
 	return out, n, nil
@@ -297,6 +332,10 @@ func (s *sweeping) countRecords(ctx context.Context, o object) (due connectors.D
 		return due, 0, err
 	}
 	for _, r := range read {
+		if r.fault != nil {
+			unreadable(&due, dsr.CodeOf(r.fault), 1)
+			continue
+		}
 		if r.Latest {
 			n += r.totals.Records
 		}
@@ -348,7 +387,7 @@ func (b *Bucket) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.S
 		return connectors.SweepMeasures{}, err
 	}
 	s.workers = max(1, j.Pace.Connections)
-	w := &work{b: b, journal: j.Journal, deadline: j.Deadline, stop: j.Pace.Stop, lock: lock}
+	w := &work{b: b, journal: j.Journal, deadline: j.Deadline, stop: j.Pace.Stop, lock: lock, most: j.Most}
 	if err := load(ctx, j.Journal, &w.cp); err != nil {
 		return w.measures, err
 	}
@@ -372,7 +411,7 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 			return err
 		}
 		plans := make([]decided, len(objects))
-		err = w.apart(ctx, s.pass, objects, func(ctx context.Context, i int, o object) (err error) {
+		err = each(ctx, s.workers, objects, func(ctx context.Context, i int, o object) (err error) {
 			plans[i], err = s.plan(ctx, o)
 			return err
 		})
@@ -382,12 +421,6 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 		var d decided
 		for _, p := range plans {
 			d.add(p)
-		}
-		if len(w.cp.Again) == 0 { // what is looked at again was counted then
-			if w.cp.Unread == 0 {
-				w.cp.UnreadIn = d.unreadIn
-			}
-			w.cp.Unread += d.unread
 		}
 		if err := w.chunk(ctx, s.pass, d, last, end); err != nil {
 			return err
@@ -407,10 +440,7 @@ func (w *work) sweep(ctx context.Context, s *sweeping, pace connectors.Pace) err
 	if err != nil {
 		return err
 	}
-	if w.cp.Unread > 0 {
-		return errors.Join(w.cp.failures(), records.UnreadStart(s.e.Name, w.cp.UnreadIn, w.cp.Unread))
-	}
-	return w.cp.failures()
+	return w.cp.Left.Err(s.e.Name)
 }
 
 // plan is what the rule does to one key.
@@ -425,8 +455,14 @@ func (s *sweeping) plan(ctx context.Context, o object) (decided, error) {
 	var d decided
 	stays := false
 	for _, r := range read {
+		if r.fault != nil {
+			stays = true
+			d.stays = tallied(d.stays, s.tally("", dsr.Failed, 1)[0])
+			_ = d.left.Note(r.fault) // it is permanent
+			continue
+		}
 		if n := r.totals.Unread; n > 0 {
-			d.add(decided{unread: n, unreadIn: fmt.Sprintf("%s at offset %d", s.e.where(o.Key, r.version, nil), r.totals.UnreadAt)})
+			d.left.Add(records.UnreadStart(fmt.Sprintf("%s at offset %d", s.e.where(o.Key, r.version, nil), r.totals.UnreadAt), n))
 		}
 		rows, held := s.rows(r)
 		switch {
@@ -480,6 +516,7 @@ func (s *sweeping) planWhole(ctx context.Context, o object) (decided, error) {
 	for _, v := range due {
 		if v.why != dsr.Delete {
 			d.stays = tallied(d.stays, s.tally("", v.why, 1)[0])
+			_ = d.left.Note(v.fault) // it is permanent, or there is none
 			continue
 		}
 		stays--

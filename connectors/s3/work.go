@@ -22,6 +22,7 @@ type work struct {
 	deadline time.Time
 	stop     func() bool
 	lock     locks
+	most     int64 // rows that a Sweep may take; 0 is any number
 	cp       checkpoint
 	measures connectors.SweepMeasures
 }
@@ -111,12 +112,21 @@ func (w *work) apart(ctx context.Context, p *pass, objects []object, fn func(ctx
 }
 
 func (w *work) failAll(p *pass, err error) {
-	if len(p.people.batch) == 0 { // a Sweep has no subjects
-		w.cp.fail("", p.e.Name, err, false)
-	}
 	for _, s := range p.people.batch {
 		w.cp.fail(s.Ref, p.e.Name, err, false)
 	}
+}
+
+// leave counts a content that a Sweep cannot work, and returns its tally. err is permanent.
+func (w *work) leave(p *pass, err error) connectors.Tally {
+	_ = w.cp.Left.Note(err)
+	return p.tally("", dsr.Failed, 1)[0]
+}
+
+// save makes what was done durable.
+func (w *work) save(ctx context.Context, done []connectors.Tally) error {
+	w.cp.Went += connectors.Taken(done)
+	return save(ctx, w.journal, &w.cp, done)
 }
 
 func (w *work) over() bool { return w.b.over(w.deadline) || w.stop != nil && w.stop() }
@@ -126,8 +136,7 @@ type decided struct {
 	rewrites []rewriting
 	victims  []victim
 	stays    []connectors.Tally // what is tallied though nothing has to be done for it any more: kept records
-	unread   int64              // records that a rule cannot read the start of
-	unreadIn string             // where the first of them is
+	left     connectors.Failures
 }
 
 func (d *decided) add(o decided) {
@@ -135,16 +144,25 @@ func (d *decided) add(o decided) {
 	for _, t := range o.stays {
 		d.stays = tallied(d.stays, t)
 	}
-	if d.unread == 0 {
-		d.unreadIn = o.unreadIn
-	}
-	d.unread += o.unread
+	d.left.Add(o.left...)
 }
 
-// together lets what stays of a key be tallied with its rewriting: a key that is looked at again is counted then.
+// rows are those that would go or change.
+func (d *decided) rows() (n int64) {
+	for _, r := range d.rewrites {
+		n += connectors.Taken(r.Tallies)
+	}
+	for _, v := range d.victims {
+		n += connectors.Taken(v.Tallies)
+	}
+	return n
+}
+
+// together lets what stays of a key be counted with its rewriting: a key that is looked at again is counted then.
 func (d decided) together() decided {
 	if len(d.rewrites) > 0 {
 		d.rewrites[0].Stays, d.stays = d.stays, nil
+		d.rewrites[0].Left, d.left = d.left, nil
 	}
 	return d
 }
@@ -152,15 +170,19 @@ func (d decided) together() decided {
 // chunk carries out what was decided for the keys up to last.
 func (w *work) chunk(ctx context.Context, p *pass, d decided, last string, end bool) error {
 	cp := &w.cp
-	rewrites, again, err := w.beginLarge(ctx, p, d.rewrites)
+	if w.most > 0 && cp.Went+d.rows() > w.most {
+		return connectors.OverMost(p.e.Name)
+	}
+	rewrites, again, err := w.beginLarge(ctx, p, &d)
 	if err != nil {
 		return err
 	}
 	cp.Again, cp.Last, cp.End, cp.Stays = again, last, end, d.stays
+	cp.Left.Add(d.left...)
 	if len(rewrites)+len(d.victims) > 0 {
 		began := w.b.now()
 		cp.Open, cp.Rewrite, cp.Remove = true, rewrites, d.victims
-		if err := save(ctx, w.journal, cp, nil); err != nil {
+		if err := w.save(ctx, nil); err != nil {
 			return err
 		}
 		w.journal.Step(StepIntent)
@@ -206,27 +228,32 @@ func (w *work) finish(ctx context.Context, done []connectors.Tally) error {
 	if len(cp.Again) > 0 {
 		if cp.Conflicts++; cp.Conflicts > mostConflicts {
 			cp.Conflicts = 0
-			if err := save(ctx, w.journal, cp, done); err != nil {
+			if err := w.save(ctx, done); err != nil {
 				return err
 			}
 			return &dsr.Error{Code: dsr.CodeUnavailable, Msg: "others keep writing to an object of " + cp.Entity, Hint: "It is tried again."}
 		}
-		return save(ctx, w.journal, cp, done)
+		return w.save(ctx, done)
 	}
 	cp.After, cp.Uploads, cp.Conflicts = cp.Last, cp.End, 0
-	return save(ctx, w.journal, cp, done)
+	return w.save(ctx, done)
 }
 
 // beginLarge opens the uploads of large objects before the intent is saved. It leaves out, and names, what others wrote
-// meanwhile.
-func (w *work) beginLarge(ctx context.Context, p *pass, rewrites []rewriting) (out []rewriting, again []string, err error) {
-	for _, r := range rewrites {
+// meanwhile. One that a Sweep cannot begin is left.
+func (w *work) beginLarge(ctx context.Context, p *pass, d *decided) (out []rewriting, again []string, err error) {
+	for _, r := range d.rewrites {
 		if w.b.large(r.Version) {
 			err = w.b.begin(ctx, p.e, &r)
-			if errors.Is(err, errGone) || errors.Is(err, errChanged) {
+			switch {
+			case errors.Is(err, errGone), errors.Is(err, errChanged):
 				again = append(again, r.Key)
 				continue
-			} else if err != nil {
+			case p.sweeps && connectors.IsPermanent(err):
+				d.add(decided{stays: append(r.Stays, p.tally("", dsr.Failed, 1)...), left: r.Left})
+				_ = d.left.Note(p.e.damaged(r.Key, r.Version, nil, err))
+				continue
+			case err != nil:
 				return nil, nil, err
 			}
 		}
@@ -261,9 +288,15 @@ func (w *work) rewriteAll(ctx context.Context, p *pass) error {
 	for i, r := range cp.Rewrite {
 		res := results[i]
 		switch {
+		case faults[i] != nil && p.sweeps:
+			for _, t := range append(r.Stays, w.leave(p, faults[i])) {
+				done = tallied(done, t)
+			}
+			cp.Left.Add(r.Left...)
 		case faults[i] != nil:
 			w.failAll(p, faults[i])
 		case res.done:
+			cp.Left.Add(r.Left...)
 			for _, t := range append(p.counted(res.tallies), r.Stays...) {
 				done = tallied(done, t)
 			}
@@ -284,7 +317,7 @@ func (w *work) rewriteAll(ctx context.Context, p *pass) error {
 	}
 	w.journal.Step(StepRewritten)
 	cp.Rewrite = nil
-	if err := save(ctx, w.journal, cp, done); err != nil {
+	if err := w.save(ctx, done); err != nil {
 		return err
 	}
 	w.journal.Step(StepRemoving)
@@ -357,7 +390,7 @@ func (w *work) resume(ctx context.Context, p *pass) error {
 			cp.Remove, cp.Again = append(cp.Remove, old...), append(cp.Again, r.Key)
 		}
 		cp.Rewrite = nil
-		if err := save(ctx, w.journal, cp, done); err != nil {
+		if err := w.save(ctx, done); err != nil {
 			return err
 		}
 		cp.Conflicts = 0
@@ -370,7 +403,7 @@ const deleteMost = 1000
 
 // remove deletes the chunk's victims and returns what that was. Removing what is gone already is no failure; S3 does not
 // say whether something was there, so two workers that do not know of each other may both count a version. One that cannot
-// go fails its subjects and nobody else.
+// go fails its subjects and nobody else; a Sweep leaves it.
 func (w *work) remove(ctx context.Context, p *pass, resolved bool) ([]connectors.Tally, error) {
 	var done []connectors.Tally
 	all := w.cp.Remove
@@ -383,6 +416,10 @@ func (w *work) remove(ctx context.Context, p *pass, resolved bool) ([]connectors
 		}
 		for i, v := range page {
 			if faults[i] != nil {
+				if p.sweeps {
+					done = tallied(done, w.leave(p, faults[i]))
+					continue
+				}
 				for _, ref := range v.Refs {
 					w.cp.fail(ref, p.e.Name, faults[i], false)
 				}
