@@ -189,8 +189,16 @@ func fromForecast(f engine.RuleForecast) gen.RuleForecast {
 		Horizons: each(f.Horizons, func(h engine.Horizon) gen.Horizon {
 			return gen.Horizon{
 				Days: h.Days, Before: h.Before, Rows: h.Rows, Bytes: h.Bytes, Held: h.Held, Blocked: h.Blocked,
-				BlockedBy: each(h.BlockedBy, same), Free: h.Free(), Total: h.Total,
+				BlockedBy: each(h.BlockedBy, same), Unreadable: fromUnreadable(h.Unreadable), Free: h.Free(), Total: h.Total,
 			}
 		}),
 	}
+}
+
+func fromUnreadable(u map[dsr.Code]int64) map[string]int64 {
+	out := map[string]int64{}
+	for code, n := range u {
+		out[string(code)] = n
+	}
+	return out
 }

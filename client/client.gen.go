@@ -735,6 +735,10 @@ type Horizon struct {
 	// Rows Everything whose time has come.
 	Rows  int64 `json:"rows"`
 	Total int64 `json:"total"`
+
+	// Unreadable Objects or files that could not be read, by a stable code of why. What is due in them nobody knows: nothing of them
+	// is in the other counts. A sweep does all the rest, and then fails for them.
+	Unreadable map[string]int64 `json:"unreadable"`
 }
 
 // Identifier defines model for Identifier.

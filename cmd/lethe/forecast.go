@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,9 +20,10 @@ func newRetentionForecastCommand() *cobra.Command {
 		Use:   "forecast [RULE...]",
 		Short: "Count what rules make due now, and in 7, 30 and 90 days",
 		Long: `Count what rules make due now, and in 7, 30 and 90 days, and say what a sweep that is started now would meet. What is held
-or blocked is not part of the counts. It reads only.
+or blocked is not part of the counts. It reads only. What is due in an object or a file that cannot be read nobody knows; how
+many of them there are, and why, is said beside what a sweep would meet: it does all the rest.
 
-Exit code 3 when a rule could not be counted.`,
+Exit code 3 when a rule could not be counted, or not in whole.`,
 		Example: "  lethe retention forecast\n  lethe retention forecast shop.orders.accounting --json",
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := connect(c)
@@ -34,8 +37,8 @@ Exit code 3 when a rule could not be counted.`,
 			if err := show(c, f, func(w io.Writer) { writeForecast(w, f.Rules) }); err != nil {
 				return err
 			}
-			for _, r := range f.Rules {
-				if r.Problem != nil {
+			for i := range f.Rules {
+				if r := &f.Rules[i]; r.Problem != nil || unreadable(r) != "" {
 					return errFindings
 				}
 			}
@@ -82,10 +85,29 @@ func meets(r *client.RuleForecast) string {
 	if r.Problem != nil {
 		return "cannot be counted: " + *r.Problem
 	}
-	if r.Would == nil {
+	var parts []string
+	if r.Would != nil {
+		parts = append(parts, given(r.Hint))
+	}
+	if some := unreadable(r); some != "" {
+		parts = append(parts, some)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// unreadable says how much could not be read for what is due now, and why: "3 unreadable (2 unreadable-content, 1 log-file)".
+func unreadable(r *client.RuleForecast) string {
+	if r == nil || len(r.Horizons) == 0 || len(r.Horizons[0].Unreadable) == 0 {
 		return ""
 	}
-	return given(r.Hint)
+	var all int64
+	var parts []string
+	for _, code := range slices.Sorted(maps.Keys(r.Horizons[0].Unreadable)) {
+		n := r.Horizons[0].Unreadable[code]
+		all += n
+		parts = append(parts, thousands(n)+" "+code)
+	}
+	return thousands(all) + " unreadable (" + strings.Join(parts, ", ") + ")"
 }
 
 func blocked(n int64, by []string) string {
@@ -103,7 +125,7 @@ func newRetentionSimulateCommand() *cobra.Command {
 		Long: `Compare what the rules of a changed data map make due now with what those of the server's present map do, on real counts:
 for the pull request that changes the map. It reads only, and the server keeps nothing of the map.
 
-Exit code 3 when a rule could not be counted, or check finds an error that would stop it.`,
+Exit code 3 when a rule could not be counted, or not in whole, or check finds an error that would stop it.`,
 		Example: "  lethe retention simulate --map lethe.yaml",
 		Args:    exactArgs(0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -163,7 +185,7 @@ func writeSimulation(w io.Writer, sim *client.Simulation) {
 	fmt.Fprintf(w, "\nCompared with version %d of the data map. Nothing was changed.\n", sim.MapVersion)
 }
 
-// problemOf says why a rule could not be counted, or what check has against it under the changed map.
+// problemOf says why a rule could not be counted, or not in whole, or what check has against it under the changed map.
 func problemOf(d *client.RuleDifference) string {
 	if f := d.After; f != nil && f.Problem == nil && f.Would != nil {
 		return *f.Would + ": " + given(f.Hint)
@@ -171,6 +193,9 @@ func problemOf(d *client.RuleDifference) string {
 	for _, f := range []*client.RuleForecast{d.After, d.Before} {
 		if f != nil && f.Problem != nil {
 			return *f.Problem
+		}
+		if some := unreadable(f); some != "" {
+			return some
 		}
 	}
 	return ""

@@ -376,6 +376,9 @@ func (w *worker) replace(ctx context.Context, m *match, h *os.File, make func(*d
 		return w.fault(m, err)
 	}
 	if w.most > 0 && w.cp.Went+connectors.Taken(w.done)+connectors.Taken(tallies) > w.most {
+		if err := w.save(ctx); err != nil { // what went before is not settled by a later call
+			return err
+		}
 		return connectors.OverMost(m.e.Name)
 	}
 	w.journal.Step(StepRewritten)

@@ -138,15 +138,11 @@ func (e *Engine) would(ctx context.Context, r *datamap.Rule, s *retention.RuleSt
 	case len(f.Horizons) == 0:
 		return "", "", nil
 	}
-	var done []*retention.Sweep
-	err = e.c.Store.InTx(ctx, func(tx Tx) (err error) {
-		done, err = tx.DoneSweeps(r.Name, growthRuns)
-		return err
-	})
+	done, err := e.doneSweeps(ctx, r.Name)
 	if err != nil {
 		return "", "", err
 	}
-	if hint = overCap(r, e.c.Policy.CountSlack, free(f.Horizons[0].Due), f.Horizons[0].Total, done); hint != "" {
+	if hint = overCap(r, e.c.Policy.CountSlack, f.Horizons[0].Due, done); hint != "" {
 		return wouldBeOverCap, hint, nil
 	}
 	return "", "", nil

@@ -224,11 +224,15 @@ func (e *Engine) workSweep(ctx context.Context, x *sweeping) (err error) {
 			return err
 		}
 	}
+	done, err := e.doneSweeps(ctx, s.Rule)
+	if err != nil {
+		return err
+	}
 	pace := e.c.Policy.Retention.Pace
 	pace.Stop = x.watch.interrupted
 	job := connectors.SweepJob{
-		Entity: s.Entity, Rule: x.rule.Rule, Cut: x.cut(), Held: held, Limits: conn.system.Limits, Pace: pace, Journal: x.journal,
-		Deadline: x.deadline,
+		Entity: s.Entity, Rule: x.rule.Rule, Cut: x.cut(), Held: held, Limits: conn.system.Limits,
+		Most: mostOf(x.rule, e.c.Policy.CountSlack, x.sweep, done), Pace: pace, Journal: x.journal, Deadline: x.deadline,
 	}
 	if _, until := e.c.Policy.Retention.Window.open(x.started, x.atlas.Controller.Zone); !s.Now && !until.IsZero() && until.Before(job.Deadline) {
 		job.Deadline = until
@@ -236,8 +240,14 @@ func (e *Engine) workSweep(ctx context.Context, x *sweeping) (err error) {
 	if x.measures, err = x.sweeper.Sweep(ctx, job); err != nil {
 		return err
 	}
-	x.left, err = e.countFor(ctx, x, held)
-	return err
+	if x.left, err = e.countFor(ctx, x, held); err != nil {
+		return err
+	}
+	for code, n := range x.left.Unreadable { // since the Sweep has been there: what is left in it nobody knows
+		return connectors.Permanent(code, s.Entity+": "+thousands(n)+" cannot be read, and nobody knows whether something is due in them",
+			"Everything else that was due is gone.", nil)
+	}
+	return nil
 }
 
 // cut is where the Sweep cuts: where it cut when it began, however long it takes.
@@ -266,15 +276,20 @@ func (e *Engine) stopsAt(ctx context.Context, x *sweeping) (string, error) {
 	if x.sweep.ApprovedBy != "" && n <= x.sweep.Approved {
 		return "", nil
 	}
-	var done []*retention.Sweep
-	err := e.c.Store.InTx(ctx, func(tx Tx) (err error) {
-		done, err = tx.DoneSweeps(x.sweep.Rule, growthRuns)
-		return err
-	})
+	done, err := e.doneSweeps(ctx, x.sweep.Rule)
 	if err != nil {
 		return "", err
 	}
-	return overCap(x.rule, e.c.Policy.CountSlack, n, x.due.Total, done), nil
+	return overCap(x.rule, e.c.Policy.CountSlack, *x.due, done), nil
+}
+
+// doneSweeps are the last Sweeps of a rule that were done, with which a cap on growth compares.
+func (e *Engine) doneSweeps(ctx context.Context, rule string) (done []*retention.Sweep, err error) {
+	err = e.c.Store.InTx(ctx, func(tx Tx) (err error) {
+		done, err = tx.DoneSweeps(rule, growthRuns)
+		return err
+	})
+	return done, err
 }
 
 // counted makes the count durable before anything is deleted: a Sweep that goes on does not ask its caps again, for
