@@ -106,7 +106,10 @@ func (e *engineDouble) forecast() engine.RuleForecast {
 		Rule: ruleName, System: "shop", Entity: "orders", Action: retention.Delete, Would: "over-cap",
 		Hint: "Stopped: 41,200 due, cap 5,000. Nothing deleted.",
 		Horizons: []engine.Horizon{{
-			Days: 7, Due: connectors.Due{Rows: 10, Held: 2, Blocked: 1, BlockedBy: []string{"invoices"}, Bytes: 4096, Total: 100},
+			Days: 7, Due: connectors.Due{
+				Rows: 10, Held: 2, Blocked: 1, BlockedBy: []string{"invoices"}, Bytes: 4096, Total: 100,
+				Unreadable: map[dsr.Code]int64{dsr.CodeUnreadable: 3},
+			},
 		}},
 	}
 }

@@ -58,6 +58,7 @@ func TestRulesSweepsAndHoldsAreShownWhole(t *testing.T) {
 	horizon := forecast["rules"].([]any)[0].(map[string]any)["horizons"].([]any)[0].(map[string]any)
 	require.Equal(t, 7.0, horizon["free"], "neither held nor blocked")
 	require.Equal(t, 10.0, horizon["rows"])
+	require.Equal(t, map[string]any{"unreadable-content": 3.0}, horizon["unreadable"])
 
 	hold := b.call("GET", "/v1/holds/"+holdID, token, "").object(t)
 	require.Equal(t, map[string]any{
