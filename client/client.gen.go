@@ -722,7 +722,7 @@ type Horizon struct {
 	Blocked   int64     `json:"blocked"`
 	BlockedBy []string  `json:"blocked_by"`
 
-	// Bytes Estimate.
+	// Bytes Estimate of the size of `rows`.
 	Bytes int64 `json:"bytes"`
 
 	// Days From today.

@@ -69,7 +69,8 @@ func writeForecast(w io.Writer, rules []client.RuleForecast) {
 		}
 		if len(r.Horizons) > 0 {
 			now := r.Horizons[0]
-			cells = append(cells, size(now.Bytes), thousands(now.Held), blocked(now.Blocked, now.BlockedBy))
+			goes := float64(now.Bytes) * float64(now.Free) / float64(max(1, now.Rows)) // of everything that is due
+			cells = append(cells, size(int64(goes)), thousands(now.Held), blocked(now.Blocked, now.BlockedBy))
 		} else {
 			cells = append(cells, "?", "?", "?")
 		}
