@@ -268,9 +268,12 @@ func writeHolds(w io.Writer, all []client.Hold) {
 	}
 }
 
-// covers is what a hold is on: of a person only that it is one.
+// covers is what a hold is on: of a person only that it is one, and whose data about them.
 func covers(h *client.Hold) string {
-	if h.Entity == nil {
+	switch {
+	case h.Entity == nil && h.Tenant != nil:
+		return "a person, of " + *h.Tenant
+	case h.Entity == nil:
 		return "a person"
 	}
 	text := given(h.System) + "." + *h.Entity
