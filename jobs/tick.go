@@ -22,7 +22,7 @@ type tickWorker struct {
 }
 
 // asking is how often at most a Tick asks whether it is due.
-const asking = 10 * time.Minute
+const asking = 5 * time.Minute
 
 // periodic makes one job per Tick that asks as often as it is due, but for long periods more often.
 func periodic(every map[string]time.Duration) []*river.PeriodicJob {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -79,7 +80,7 @@ func (s *statement) meets(alias string, e *entity, when []dsr.Condition) *statem
 		c := e.columns[w.Field]
 		switch {
 		case w.Null:
-			s.add(alias, c.quoted, " IS NULL")
+			s.isNull(alias, c)
 		case w.NotNull:
 			s.add(alias, c.quoted, " IS NOT NULL")
 		case len(w.Values) == 1 && (c.class != connectors.ClassEnum || !s.d.arrays): // an index may lead with it, or be for it only
@@ -89,6 +90,21 @@ func (s *statement) meets(alias string, e *entity, when []dsr.Condition) *statem
 		}
 	}
 	return s
+}
+
+// isNull appends that a column is NULL. Of a date that is declared NOT NULL, MariaDB answers as if 0000-00-00 were NULL, but
+// only where a condition decides alone or beside others: not below a CASE, so that what is counted would be another row
+// than what goes, and not below a NOT, so that a hold would cover it in a search and not in a sweep. It is NULL in all.
+func (s *statement) isNull(alias string, c *column) *statement {
+	if zeroIsNull(s.d, c) {
+		return s.add(alias, c.quoted, " = '0000-00-00'")
+	}
+	return s.add(alias, c.quoted, " IS NULL")
+}
+
+// zeroIsNull reports whether a condition that a column is NULL is met by its zero date, and by nothing else.
+func zeroIsNull(d *dialect, c *column) bool {
+	return d.name == mariadb && !c.Nullable && (c.Type == "date" || strings.HasPrefix(c.Type, "datetime"))
 }
 
 // isFrozen appends that a hold on the entity covers a row. There is at least one.

@@ -13,7 +13,7 @@ import (
 )
 
 // A table that is partitioned by range on a rule's starting point loses whole partitions instead of rows, where all that
-// is in one is due: its upper bound is no later than the cut-off, nothing in it is held or lacks a start, and no row
+// is in one is due: its upper bound is no later than the cut-off, nothing in it is held or lacks a start that can be read, and no row
 // elsewhere refers to it. Rows are counted first, since evidence counts every one; that reads the partition, and nobody
 // waits for it. What others may have to wait for is the same however many rows there are: a lock on the whole table,
 // which is waited for only briefly, and dropping files. How a change between the count and the drop is noticed differs:
@@ -118,7 +118,9 @@ func (s *sweep) dropped(p *partition, took time.Duration) {
 
 // staying appends what keeps a row, whose table has the alias r1, from going with its partition.
 func (u *sweepRule) staying(q *statement) *statement {
-	q.add("r1.", u.start.field.quoted, " IS NULL")
+	q.add("CASE WHEN ")
+	u.start.earlier(q, "r1.", u.start.field) // no time, or none that can be read: the partition's bounds do not tell
+	q.add(" THEN 0 ELSE 1 END = 1")
 	if len(u.frozen) > 0 {
 		q.add(" OR ").isFrozen("r1.", u.e, u.frozen)
 	}

@@ -199,8 +199,12 @@ func (u *starts) ended(s *statement) {
 	s.add(")")
 }
 
-// mayBeNull reports whether a row can be due whose own column is NULL, or that has none.
+// mayBeNull reports whether a row can be due whose own column is NULL, or that has none. A column that is NOT NULL is not asked:
+// of MariaDB's zero date, which says that there is no time yet, the server would say that it is NULL.
 func (u *starts) mayBeNull() bool {
+	if u.field != nil && !u.field.Nullable {
+		return false
+	}
 	return u.field == nil || len(u.latest) > 0 || u.null == retention.NullDue || u.null == retention.NullOther
 }
 
