@@ -172,6 +172,16 @@ func (w wrappedSweeper) Sweep(ctx context.Context, j SweepJob) (m SweepMeasures,
 	return m, err
 }
 
+// Heed implements [Heeder] for every Sweeper; one that has no settings of its own has nothing to lift.
+func (w wrappedSweeper) Heed(ctx context.Context, j HeedJob) (h Heeded, err error) {
+	inner, ok := w.sweeper.inner.(Heeder)
+	if !ok {
+		return h, nil
+	}
+	err = w.sweeper.around(ctx, "heed", func(ctx context.Context) (err error) { h, err = inner.Heed(ctx, j); return err })
+	return h, err
+}
+
 func (w wrappedGranter) Grants(ctx context.Context, principal string) (text string, err error) {
 	err = w.granter.around(ctx, "grants", func(ctx context.Context) (err error) {
 		text, err = w.granter.inner.(Granter).Grants(ctx, principal)

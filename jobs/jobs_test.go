@@ -28,6 +28,7 @@ type script struct {
 	tick     func(context.Context, engine.Tick) error
 	sweep    func(context.Context, engine.SweepSlice) error
 	count    func(context.Context, engine.CountDue) error
+	heed     func(context.Context, engine.Heed) error
 	ticks    map[string]time.Duration
 }
 
@@ -42,7 +43,10 @@ func (s *script) Tick(ctx context.Context, w engine.Tick) error { return s.tick(
 func (s *script) SweepSlice(ctx context.Context, w engine.SweepSlice) error { return s.sweep(ctx, w) }
 
 func (s *script) CountDue(ctx context.Context, w engine.CountDue) error { return s.count(ctx, w) }
-func (s *script) Ticks() map[string]time.Duration                       { return s.ticks }
+
+func (s *script) Heed(ctx context.Context, w engine.Heed) error { return s.heed(ctx, w) }
+
+func (s *script) Ticks() map[string]time.Duration { return s.ticks }
 
 // bench is a store and what the tests need around it.
 type bench struct {
@@ -120,7 +124,7 @@ func receive[T any](t *testing.T, c <-chan T) T {
 func TestEveryKindOfWorkReachesTheEngine(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, b *bench) {
-		got := make(chan engine.Work, 6)
+		got := make(chan engine.Work, 7)
 		b.start(t, &script{
 			gather:   func(_ context.Context, w engine.Gather) error { got <- w; return nil },
 			slice:    func(_ context.Context, w engine.Slice) error { got <- w; return nil },
@@ -128,6 +132,7 @@ func TestEveryKindOfWorkReachesTheEngine(t *testing.T) {
 			tick:     func(_ context.Context, w engine.Tick) error { got <- w; return nil },
 			sweep:    func(_ context.Context, w engine.SweepSlice) error { got <- w; return nil },
 			count:    func(_ context.Context, w engine.CountDue) error { got <- w; return nil },
+			heed:     func(_ context.Context, w engine.Heed) error { got <- w; return nil },
 		})
 		want := []engine.Work{
 			engine.Gather{System: "shop", Phase: dsr.PhaseErase},
@@ -136,6 +141,7 @@ func TestEveryKindOfWorkReachesTheEngine(t *testing.T) {
 			engine.Tick{Name: "purge"},
 			engine.SweepSlice{SweepID: "swp_1", Fence: 2},
 			engine.CountDue{Rule: "shop.logins.short"},
+			engine.Heed{},
 		}
 		b.enqueue(t, want...)
 		var all []engine.Work

@@ -112,6 +112,7 @@ func client[T any](driver riverdriver.Driver[T], c *Config, poll time.Duration, 
 	river.AddWorker(all, &assembleWorker{engine: c.Engine})
 	river.AddWorker(all, &sweepWorker{engine: c.Engine})
 	river.AddWorker(all, &countWorker{engine: c.Engine})
+	river.AddWorker(all, &heedWorker{engine: c.Engine})
 	river.AddWorker(all, &tickWorker{engine: c.Engine, store: c.Store, time: c.Time, every: c.Engine.Ticks()})
 	return river.NewClient(driver, &river.Config{
 		Logger:  c.Logger,

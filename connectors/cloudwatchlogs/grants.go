@@ -66,7 +66,7 @@ func (l *Logs) Grants(_ context.Context, principal string) (string, error) {
 	allow("Unmask", unmask, "logs:Unmask") // has a meaning only where a data protection policy masks
 	allow("ListStreams", streams, "logs:DescribeLogStreams")
 	allow("DeleteStreams", remove, "logs:DeleteLogStream")
-	allow("SetRetention", retain, "logs:PutRetentionPolicy")
+	allow("SetRetention", retain, "logs:PutRetentionPolicy", "logs:DeleteRetentionPolicy")
 	b, err := json.MarshalIndent(p, "", "  ")
 	return string(b) + "\n", err
 }

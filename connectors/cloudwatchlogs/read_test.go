@@ -388,7 +388,7 @@ func TestGrants(t *testing.T) {
 		{"Sid": "Unmask", "Effect": "Allow", "Action": ["logs:Unmask"], "Resource": ["`+arn+users+`:*", "`+arn+group+`:*"]},
 		{"Sid": "ListStreams", "Effect": "Allow", "Action": ["logs:DescribeLogStreams"], "Resource": ["`+arn+users+`:*"]},
 		{"Sid": "DeleteStreams", "Effect": "Allow", "Action": ["logs:DeleteLogStream"], "Resource": ["`+arn+users+`:log-stream:user/*"]},
-		{"Sid": "SetRetention", "Effect": "Allow", "Action": ["logs:PutRetentionPolicy"], "Resource": ["`+arn+group+`:*"]}
+		{"Sid": "SetRetention", "Effect": "Allow", "Action": ["logs:PutRetentionPolicy", "logs:DeleteRetentionPolicy"], "Resource": ["`+arn+group+`:*"]}
 	]}`, text)
 	text, err = w.open(t).Grants(context.Background(), "lethe")
 	require.NoError(t, err)

@@ -188,31 +188,29 @@ func (l *Logs) haveSince(ctx context.Context, e *entity, names []string, since t
 	}
 }
 
-// dueGroup tells whether a group's retention has to be set, and whether a hold keeps that from being done.
+// dueGroup tells whether a group's retention has to be set, and whether a hold keeps that from being done, or what was set
+// from staying.
 func (l *Logs) dueGroup(ctx context.Context, e *entity, r connectors.Rule, holds connectors.Holds) (connectors.Due, error) {
 	g, err := l.group(ctx, e.group)
 	if err != nil {
 		return connectors.Due{}, err
 	}
 	due := connectors.Due{Total: 1}
-	want := days(r.Class)
-	if g.retention == want {
-		return due, nil
+	kept, err := l.reached(ctx, g, holds)
+	if err != nil || !kept && g.retention == days(r.Class) {
+		return due, err
 	}
 	due.Rows, due.Bytes = 1, g.bytes
-	kept, err := l.lowersHeld(ctx, g, want, holds)
 	if kept {
 		due.Held = 1
 	}
-	return due, err
+	return due, nil
 }
 
-// lowersHeld reports whether a shorter retention would take what a hold covers. A group's retention cannot tell events
-// apart, so one held event, or a hold on a part of any entity in the group, holds all of it.
-func (l *Logs) lowersHeld(ctx context.Context, g *group, want int, holds connectors.Holds) (bool, error) {
-	if holds.Empty() || g.retention > 0 && want > g.retention {
-		return false, nil
-	}
+// reached reports whether a hold covers something in a group, or may: where events are not of the format that the map says
+// nobody can tell. A group's retention cannot tell events apart, so one held event, or a hold on a part of any entity in the
+// group, holds all of it.
+func (l *Logs) reached(ctx context.Context, g *group, holds connectors.Holds) (bool, error) {
 	for i := range l.entities {
 		e := &l.entities[i]
 		if e.group != g.name {
@@ -240,7 +238,7 @@ func (l *Logs) lowersHeld(ctx context.Context, g *group, want int, holds connect
 			_, err = l.search(ctx, e, g, e.layout.Find(b, connectors.Holds{}), func(*event, *records.Hit) error { return errHeld })
 		}
 		switch {
-		case errors.Is(err, errHeld):
+		case errors.Is(err, errHeld), dsr.CodeOf(err) == dsr.CodeUnreadable:
 			return true, nil
 		case err != nil:
 			return false, err
@@ -316,10 +314,51 @@ func (l *Logs) sweepStreams(ctx context.Context, e *entity, j connectors.SweepJo
 	return save(ctx, j.Journal, p, tallies)
 }
 
+// retain sets how many days a group keeps its events; 0 is for ever.
+func (l *Logs) retain(ctx context.Context, g *group, days int) error {
+	if days == 0 {
+		_, err := l.client.DeleteRetentionPolicy(ctx, &cloudwatchlogs.DeleteRetentionPolicyInput{LogGroupName: &g.name})
+		return classify("DeleteRetentionPolicy", err)
+	}
+	_, err := l.client.PutRetentionPolicy(ctx, &cloudwatchlogs.PutRetentionPolicyInput{
+		LogGroupName: &g.name, RetentionInDays: aws.Int32(int32(days)),
+	})
+	return classify("PutRetentionPolicy", err)
+}
+
+// Heed lifts the retention of an entity's group while a hold may cover something in it. See [connectors.Heeder].
+func (l *Logs) Heed(ctx context.Context, j connectors.HeedJob) (connectors.Heeded, error) {
+	e := l.entity(j.Entity)
+	if e == nil {
+		return connectors.Heeded{}, nil
+	}
+	g, err := l.group(ctx, e.group)
+	if err != nil || g.retention == 0 {
+		return connectors.Heeded{}, err
+	}
+	held, err := j.MayHold(ctx, func(ctx context.Context) (bool, error) { return l.reached(ctx, g, j.Held) })
+	if err != nil || !held {
+		return connectors.Heeded{}, err
+	}
+	if j.Rule != nil {
+		if err := l.retain(ctx, g, 0); err != nil {
+			return connectors.Heeded{}, err
+		}
+		if g, err = l.group(ctx, e.group); err != nil || g.retention == 0 {
+			return connectors.Heeded{Lifted: err == nil}, err
+		}
+	}
+	stays := fmt.Sprintf("the retention of the log group %s, %d days", g.name, g.retention)
+	if g.policy != "" {
+		stays += ", by the account-level policy " + g.policy
+	}
+	return connectors.Heeded{Stay: []string{stays}}, nil
+}
+
 // StepSet is passed when a group's retention was set and that is not yet saved.
 const StepSet = "set"
 
-// setRetention gives the group the rule's retention and looks whether it took.
+// setRetention gives the group the rule's retention, or none while a hold reaches it, and looks whether it took.
 func (l *Logs) setRetention(ctx context.Context, e *entity, j connectors.SweepJob, p *progress, m *connectors.SweepMeasures) error {
 	g, err := l.group(ctx, e.group)
 	if err != nil {
@@ -328,19 +367,21 @@ func (l *Logs) setRetention(ctx context.Context, e *entity, j connectors.SweepJo
 	want := days(j.Rule.Class)
 	end := &progress{Over: true, Done: true}
 	tally := connectors.Tally{Entity: e.Name, Method: dsr.Expire, Rows: 1}
-	if g.retention == want {
+	kept, err := l.reached(ctx, g, j.Held)
+	if err != nil {
+		return err
+	}
+	switch {
+	case kept:
+		tally.Method, want = dsr.Held, 0
+		if g.retention == 0 {
+			return save(ctx, j.Journal, end, []connectors.Tally{tally})
+		}
+	case g.retention == want:
 		if tally.Resolved = p.Entity != ""; tally.Resolved { // an earlier call set it and could not say so
 			return save(ctx, j.Journal, end, []connectors.Tally{tally})
 		}
 		return save(ctx, j.Journal, end, nil)
-	}
-	kept, err := l.lowersHeld(ctx, g, want, j.Held)
-	if err != nil {
-		return err
-	}
-	if kept {
-		tally.Method = dsr.Held
-		return save(ctx, j.Journal, end, []connectors.Tally{tally})
 	}
 	if j.Pace.Stop != nil && j.Pace.Stop() {
 		return connectors.ErrYield
@@ -350,10 +391,8 @@ func (l *Logs) setRetention(ctx context.Context, e *entity, j connectors.SweepJo
 	}
 	j.Journal.Step(StepIntent)
 	began := l.now()
-	if _, err := l.client.PutRetentionPolicy(ctx, &cloudwatchlogs.PutRetentionPolicyInput{
-		LogGroupName: &e.group, RetentionInDays: aws.Int32(int32(want)),
-	}); err != nil {
-		return classify("PutRetentionPolicy", err)
+	if err := l.retain(ctx, g, want); err != nil {
+		return err
 	}
 	m.Transactions, m.Longest = 1, l.now().Sub(began)
 	j.Journal.Step(StepSet)

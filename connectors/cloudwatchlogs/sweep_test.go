@@ -98,7 +98,16 @@ func sweep(t tester, l *cloudwatchlogs.Logs, entity string, r connectors.Rule, h
 	return j
 }
 
-// A hold on anything in the group keeps its retention from being shortened, and from nothing else.
+// heed tells of holds, with as much time to search as anybody wants.
+func heed(t tester, l *cloudwatchlogs.Logs, entity string, r *connectors.Rule, held connectors.Holds) connectors.Heeded {
+	t.Helper()
+	out, err := l.Heed(context.Background(), connectors.HeedJob{Entity: entity, Rule: r, Held: held, Search: time.Minute})
+	require.NoError(t, err)
+	return out
+}
+
+// A hold on anything in the group lifts its retention, by a sweep or as soon as it is heeded, and the sweep after it sets
+// that again.
 func TestRetentionAndHolds(t *testing.T) {
 	t.Parallel()
 	rule := expire("P7D", "")
@@ -119,15 +128,58 @@ func TestRetentionAndHolds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, l := fresh()
-			require.Equal(t, []connectors.Due{{Rows: 1, Held: 1, Total: 1, Bytes: 91}}, due(t, l, "events", rule, held, start))
-			require.Equal(t, map[string]int64{" events held": 1}, sums(sweep(t, l, "events", rule, held, start).Tallies()))
 			w.Delay = 0
-			w.move(29 * day)
-			require.Len(t, w.Dump(group), 2, "the retention is as it was")
-			w.Retain(group, 5)
-			require.Equal(t, map[string]int64{" events expire": 1}, sums(sweep(t, l, "events", rule, held, start).Tallies()), "longer takes nothing")
+			lift := map[string]func(){
+				"by a sweep": func() {
+					require.Equal(t, map[string]int64{" events held": 1}, sums(sweep(t, l, "events", rule, held, start).Tallies()))
+				},
+				"heeded": func() {
+					require.Equal(t, connectors.Heeded{Stay: []string{"the retention of the log group /shop/web, 7 days"}},
+						heed(t, l, "events", nil, held), "nothing is changed without a rule")
+					require.Equal(t, connectors.Heeded{Lifted: true}, heed(t, l, "events", &rule, held))
+					require.Equal(t, connectors.Heeded{}, heed(t, l, "events", &rule, held), "twice is once")
+				},
+			}
+			for how, fn := range lift {
+				require.Equal(t, map[string]int64{" events expire": 1}, sums(sweep(t, l, "events", rule, connectors.Holds{}, start).Tallies()), how)
+				require.Equal(t, 7, w.Retention(group), how)
+				for range 2 { // it has to go, and then it has to stay away
+					require.Equal(t, []connectors.Due{{Rows: 1, Held: 1, Total: 1, Bytes: 91}}, due(t, l, "events", rule, held, start), how)
+					fn()
+					require.Zero(t, w.Retention(group), how)
+					fn = lift["by a sweep"]
+				}
+			}
+			w.move(40 * day)
+			require.Len(t, w.Dump(group), 2)
+			require.Equal(t, []connectors.Due{{Rows: 1, Total: 1, Bytes: 91}}, due(t, l, "events", rule, connectors.Holds{}, start))
+			sweep(t, l, "events", rule, connectors.Holds{}, start)
+			require.Empty(t, w.Dump(group), "lifted")
 		})
 	}
+	t.Run("what cannot be read", func(t *testing.T) {
+		t.Parallel()
+		w, l := fresh()
+		sweep(t, l, "events", rule, connectors.Holds{}, start)
+		held := connectors.Holds{Subjects: batch("nobody")}
+		require.Equal(t, connectors.Heeded{}, heed(t, l, "events", &rule, held))
+		w.Put(group, "web-1", start, "no JSON")
+		require.EqualValues(t, 1, due(t, l, "events", rule, held, start)[0].Held)
+		require.Equal(t, connectors.Heeded{Lifted: true}, heed(t, l, "events", &rule, held))
+		require.Equal(t, map[string]int64{" events held": 1}, sums(sweep(t, l, "events", rule, held, start).Tallies()))
+		require.Zero(t, w.Retention(group))
+	})
+	t.Run("no time to search", func(t *testing.T) {
+		t.Parallel()
+		w, l := fresh()
+		out, err := l.Heed(context.Background(), connectors.HeedJob{Entity: "events", Rule: &rule, Held: connectors.Holds{Subjects: batch("nobody")}})
+		require.NoError(t, err)
+		require.True(t, out.Lifted, "anything may be held")
+		require.Zero(t, w.Retention(group))
+		w.Govern(group, "everything-a-year", 365)
+		require.Equal(t, connectors.Heeded{Stay: []string{"the retention of the log group /shop/web, 365 days, by the account-level policy everything-a-year"}},
+			heed(t, l, "events", &rule, connectors.Holds{Subjects: batch("42")}))
+	})
 	w, l := fresh()
 	sweep(t, l, "events", rule, connectors.Holds{Subjects: batch("1")}, start)
 	w.Delay = 0

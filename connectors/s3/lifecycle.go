@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -31,6 +32,9 @@ func (e *entity) checkLifecycle(r connectors.Rule) error {
 // days is the longest that a period can be: a bucket counts days, and nothing may go before its time.
 func days(p retention.Period) int32 { return int32(366*p.Years + 31*p.Months + p.Days) }
 
+// lifecycleID is what the lifecycle rule of a rule of the map is called.
+func lifecycleID(r connectors.Rule) string { return "lethe-" + r.Name }
+
 // lifecycleRule is what a rule of the map is as a lifecycle rule. A replaced version goes the day after it was replaced:
 // its own time cannot be told, only how long it has been noncurrent, so that it would otherwise stay for a second period;
 // a statutory minimum is kept.
@@ -38,7 +42,7 @@ func days(p retention.Period) int32 { return int32(366*p.Years + 31*p.Months + p
 func (e *entity) lifecycleRule(r connectors.Rule) types.LifecycleRule {
 	n := days(r.Class.Period)
 	return types.LifecycleRule{
-		ID: aws.String("lethe-" + r.Name), Status: types.ExpirationStatusEnabled,
+		ID: aws.String(lifecycleID(r)), Status: types.ExpirationStatusEnabled,
 		Filter:                         &types.LifecycleRuleFilter{Prefix: aws.String(e.pattern.prefix)},
 		Expiration:                     &types.LifecycleExpiration{Days: aws.Int32(n)},
 		NoncurrentVersionExpiration:    &types.NoncurrentVersionExpiration{NoncurrentDays: aws.Int32(max(1, days(r.Class.Minimum)))},
@@ -48,14 +52,8 @@ func (e *entity) lifecycleRule(r connectors.Rule) types.LifecycleRule {
 
 // same reports whether a lifecycle rule says what is wanted, and nothing more.
 func same(want, have types.LifecycleRule) bool {
-	prefix := func(r types.LifecycleRule) string {
-		if r.Filter != nil && r.Filter.Prefix != nil {
-			return *r.Filter.Prefix
-		}
-		return aws.ToString(r.Prefix) //nolint:staticcheck // some servers answer in the form from before Filter
-	}
 	plain := have.Filter == nil || have.Filter.And == nil && have.Filter.Tag == nil && have.Filter.ObjectSizeGreaterThan == nil && have.Filter.ObjectSizeLessThan == nil
-	return plain && want.Status == have.Status && prefix(want) == prefix(have) &&
+	return plain && want.Status == have.Status && prefixOf(want) == prefixOf(have) &&
 		have.Expiration != nil && aws.ToInt32(want.Expiration.Days) == aws.ToInt32(have.Expiration.Days) &&
 		have.NoncurrentVersionExpiration != nil && have.NoncurrentVersionExpiration.NewerNoncurrentVersions == nil &&
 		aws.ToInt32(want.NoncurrentVersionExpiration.NoncurrentDays) == aws.ToInt32(have.NoncurrentVersionExpiration.NoncurrentDays) &&
@@ -88,37 +86,114 @@ func (b *Bucket) setLifecycle(ctx context.Context, e *entity, j connectors.Sweep
 	if held > 0 {
 		want.Status = types.ExpirationStatusDisabled
 	}
+	intent := func() error { // what is set next must not miss a hold that was placed meanwhile
+		if err := j.Journal.Save(ctx, []byte("{}"), nil); err != nil {
+			return err
+		}
+		j.Journal.Step(StepIntent)
+		return ctx.Err()
+	}
+	set, err := b.putRule(ctx, want, intent)
+	if set {
+		m.Transactions++
+	}
+	if err != nil {
+		return m, err
+	}
+	var done []connectors.Tally
+	if held > 0 {
+		done = []connectors.Tally{{Entity: e.Name, Method: dsr.Held, Rows: held}}
+	}
+	return m, j.Journal.Save(ctx, []byte("{}"), done)
+}
+
+// putRule puts one lifecycle rule among the bucket's where it is not as wanted, and looks whether it took: somebody else
+// may set the bucket's rules at the same moment, and they are set all together. before is called before each put.
+func (b *Bucket) putRule(ctx context.Context, want types.LifecycleRule, before func() error) (set bool, err error) {
 	for range mostConflicts {
 		rules, size, err := b.lifecycleRules(ctx)
 		if err != nil {
-			return m, err
+			return set, err
 		}
 		i := slices.IndexFunc(rules, func(r types.LifecycleRule) bool { return aws.ToString(r.ID) == *want.ID })
 		if i >= 0 && same(want, rules[i]) {
-			var done []connectors.Tally
-			if held > 0 {
-				done = []connectors.Tally{{Entity: e.Name, Method: dsr.Held, Rows: held}}
-			}
-			return m, j.Journal.Save(ctx, []byte("{}"), done)
+			return set, nil
 		}
 		if i >= 0 {
 			rules[i] = want
 		} else {
 			rules = append(rules, want)
 		}
-		j.Journal.Step(StepIntent)
-		if err := ctx.Err(); err != nil {
-			return m, err
+		if err := before(); err != nil {
+			return set, err
 		}
 		_, err = b.client.PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{
 			Bucket: &b.name, TransitionDefaultMinimumObjectSize: size, LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: rules},
 		})
 		if err != nil && !isConflict(err) {
-			return m, fault(err)
+			return set, fault(err)
 		}
-		m.Transactions++
-	} // read again: somebody else may have set the bucket's rules at the same moment
-	return m, &dsr.Error{Code: dsr.CodeUnavailable, Msg: "the bucket does not keep its lifecycle rule", Hint: "Somebody else may be setting the bucket's rules: they are set all together."}
+		set = true
+	}
+	return set, &dsr.Error{Code: dsr.CodeUnavailable, Msg: "the bucket does not keep its lifecycle rule", Hint: "Somebody else may be setting the bucket's rules: they are set all together."}
+}
+
+// Heed disables a rule's lifecycle rule while a hold may cover something that it deletes. See [connectors.Heeder].
+func (b *Bucket) Heed(ctx context.Context, j connectors.HeedJob) (connectors.Heeded, error) {
+	var out connectors.Heeded
+	e := b.entity(j.Entity)
+	if e == nil || j.Held.Empty() {
+		return out, nil
+	}
+	rules, _, err := b.lifecycleRules(ctx)
+	if err != nil {
+		if j.Rule == nil && connectors.IsPermanent(err) { // the server has none, or the role may not ask: Check says so
+			err = nil
+		}
+		return out, err
+	}
+	rules = slices.DeleteFunc(rules, func(r types.LifecycleRule) bool { return !e.deletedBy(r) })
+	if len(rules) == 0 {
+		return out, nil
+	}
+	held, err := j.MayHold(ctx, func(ctx context.Context) (bool, error) {
+		n, err := b.reached(ctx, e, j.Held)
+		return n > 0, err
+	})
+	if err != nil || !held {
+		return out, err
+	}
+	for _, r := range rules {
+		if j.Rule == nil || aws.ToString(r.ID) != lifecycleID(*j.Rule) {
+			out.Stay = append(out.Stay, fmt.Sprintf("the lifecycle rule %q", aws.ToString(r.ID)))
+			continue
+		}
+		want := e.lifecycleRule(*j.Rule)
+		want.Status = types.ExpirationStatusDisabled
+		if out.Lifted, err = b.putRule(ctx, want, ctx.Err); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// deletedBy reports whether a lifecycle rule of the bucket may delete something of the entity's.
+func (e *entity) deletedBy(r types.LifecycleRule) bool {
+	deletes := r.Expiration != nil && (r.Expiration.Days != nil || r.Expiration.Date != nil) || r.NoncurrentVersionExpiration != nil
+	prefix := prefixOf(r)
+	return deletes && r.Status == types.ExpirationStatusEnabled &&
+		(strings.HasPrefix(prefix, e.pattern.prefix) || strings.HasPrefix(e.pattern.prefix, prefix))
+}
+
+// prefixOf is the prefix of the keys that a lifecycle rule is about.
+func prefixOf(r types.LifecycleRule) string {
+	switch {
+	case r.Filter != nil && r.Filter.Prefix != nil:
+		return *r.Filter.Prefix
+	case r.Filter != nil && r.Filter.And != nil:
+		return aws.ToString(r.Filter.And.Prefix)
+	}
+	return aws.ToString(r.Prefix) //nolint:staticcheck // some servers answer in the form from before Filter
 }
 
 func (b *Bucket) lifecycleRules(ctx context.Context) ([]types.LifecycleRule, types.TransitionDefaultMinimumObjectSize, error) {
@@ -135,7 +210,7 @@ func (b *Bucket) lifecycleRules(ctx context.Context) ([]types.LifecycleRule, typ
 }
 
 // reached counts what of an entity holds cover: versions that belong to somebody held, or records; all when the entity is
-// held itself.
+// held itself. What cannot be read may be held, and counts as one.
 func (b *Bucket) reached(ctx context.Context, e *entity, h connectors.Holds) (int64, error) {
 	frozen := slices.ContainsFunc(h.Entities, func(f connectors.Frozen) bool { return f.Entity == e.Name })
 	batch := members(e, h.Subjects)
@@ -143,7 +218,9 @@ func (b *Bucket) reached(ctx context.Context, e *entity, h connectors.Holds) (in
 		return 0, nil
 	}
 	l := newLocating(b.newPass(e, batch, connectors.Holds{}, locks{}), "", true)
-	if err := l.run(ctx); err != nil {
+	if err := l.run(ctx); connectors.IsPermanent(err) {
+		return 1, nil
+	} else if err != nil {
 		return 0, err
 	}
 	if frozen {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -237,6 +238,36 @@ func TestLifecycleRulesAreSetBesideThoseOfOthers(t *testing.T) {
 	sweep(connectors.Holds{Subjects: connectors.Batch{subject("h", "user_id", "somebody who is not in it")}})
 	require.NotContains(t, config, "Disabled")
 	require.Len(t, s.places(t), 1, "the bucket does the deleting")
+
+	// nor need a sweep run for that
+	rule := expiring()
+	heed := func(r *connectors.Rule, user string, search time.Duration) connectors.Heeded {
+		out, err := b.Heed(background, connectors.HeedJob{
+			Entity: "events", Rule: r, Held: connectors.Holds{Subjects: connectors.Batch{subject("h", "user_id", user)}}, Search: search,
+		})
+		require.NoError(t, err)
+		return out
+	}
+	require.Equal(t, connectors.Heeded{}, heed(&rule, "somebody who is not in it", time.Minute))
+	require.Equal(t, connectors.Heeded{Stay: []string{`the lifecycle rule "lethe-lake.events.short"`}}, heed(nil, "42", time.Minute), "without a rule nothing is changed")
+	require.NotContains(t, config, "Disabled")
+	require.Equal(t, connectors.Heeded{Lifted: true}, heed(&rule, "42", time.Minute))
+	require.Contains(t, config, "Disabled")
+	require.Contains(t, config, "<ID>theirs</ID>")
+	require.Equal(t, connectors.Heeded{}, heed(&rule, "42", time.Minute), "twice is once")
+	sweep(connectors.Holds{})
+	require.NotContains(t, config, "Disabled", "lifted")
+	require.Equal(t, connectors.Heeded{Lifted: true}, heed(&rule, "somebody who is not in it", 0), "what is not searched may be held")
+	sweep(connectors.Holds{})
+
+	s.put(t, "events/damaged", []byte("no JSON")) // it may be anybody's
+	j = sweep(connectors.Holds{Subjects: connectors.Batch{subject("h", "user_id", "somebody who is not in it")}})
+	require.Equal(t, map[string]int64{" events held": 1}, sums(j.Tallies()))
+	require.Contains(t, config, "Disabled")
+	mu.Lock()
+	config = strings.Replace(config, "<Prefix>tmp/</Prefix>", "<Prefix>events/tmp/</Prefix>", 1)
+	mu.Unlock()
+	require.Equal(t, connectors.Heeded{Stay: []string{`the lifecycle rule "theirs"`}}, heed(&rule, "42", time.Minute))
 }
 
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html: an archived version says so in its class, or in

@@ -104,6 +104,13 @@ func (s *Server) Retain(groupName string, days int) {
 	s.made(groupName).retention = days
 }
 
+// Retention is a group's retention in days; 0 is for ever.
+func (s *Server) Retention(groupName string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made(groupName).retention
+}
+
 // Govern puts a group under an account-level retention policy, which overrides what PutRetentionPolicy sets
 // (API_PutAccountPolicy).
 func (s *Server) Govern(groupName, policy string, days int) {

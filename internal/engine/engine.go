@@ -233,6 +233,7 @@ type Worker interface {
 	Assemble(ctx context.Context, w Assemble) error
 	SweepSlice(ctx context.Context, w SweepSlice) error
 	CountDue(ctx context.Context, w CountDue) error
+	Heed(ctx context.Context, w Heed) error
 	Tick(ctx context.Context, w Tick) error
 	// Ticks says which Ticks to run and how often.
 	Ticks() map[string]time.Duration

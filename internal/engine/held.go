@@ -48,20 +48,26 @@ func (e *Engine) heldIn(ctx context.Context, m *atlas, system string, ttl time.D
 	if err := lost(cur, system, subjects, entities); err != nil {
 		return connectors.Holds{}, err
 	}
-	var held connectors.Holds
 	entities = slices.DeleteFunc(entities, func(h *dsr.Hold) bool { return h.System != system })
 	if m.version != cur.version { // which a newer Hold may be lost to as well
 		if err := lost(m, system, subjects, entities); err != nil {
 			return connectors.Holds{}, err
 		}
 	}
+	return holdsOf(system, subjects, entities), nil
+}
+
+// holdsOf are the Holds that reach a System.
+func holdsOf(system string, subjects []openHold, entities []*dsr.Hold) (held connectors.Holds) {
 	for _, h := range subjects {
 		held.Subjects = append(held.Subjects, connectors.Subject{Ref: h.ID, Tenant: h.Tenant, Identifiers: h.ids})
 	}
 	for _, h := range entities {
-		held.Entities = append(held.Entities, connectors.Frozen{Entity: h.Entity, When: h.When})
+		if h.System == system {
+			held.Entities = append(held.Entities, connectors.Frozen{Entity: h.Entity, When: h.When})
+		}
 	}
-	return held, nil
+	return held
 }
 
 // openHolds reads every Hold that lasts and decrypts the identifiers of those on subjects.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
-	"github.com/lethe-gdpr/lethe/retention"
 )
 
 // reference is what the file number of a matter looks like. Free text could name a person.
@@ -36,7 +35,7 @@ func (e *Engine) PlaceHold(ctx context.Context, a dsr.Actor, n NewHold) (*dsr.Ho
 	var ids []dsr.Identifier
 	switch {
 	case n.Entity != "":
-		return h, e.change(ctx, a, func(c *changes) error { return c.place(ctx, h, nil, nil) })
+		return h, e.change(ctx, a, func(c *changes) error { return c.place(h, nil, nil) })
 	case n.Request != "":
 		var last *dsr.Hold
 		if ids, last, err = e.restricted(ctx, a, n.Request, h); last != nil {
@@ -67,11 +66,11 @@ func (e *Engine) PlaceHold(ctx context.Context, a dsr.Actor, n NewHold) (*dsr.Ho
 	for _, s := range sealed {
 		h.Commitments = append(h.Commitments, s.Commitment)
 	}
-	return h, e.change(ctx, a, func(c *changes) error { return c.place(ctx, h, wrapped, sealed) })
+	return h, e.change(ctx, a, func(c *changes) error { return c.place(h, wrapped, sealed) })
 }
 
-// place stores a Hold, and makes every Sweep look again before its next chunk.
-func (c *changes) place(ctx context.Context, h *dsr.Hold, wrapped []byte, sealed []SealedIdentifier) error {
+// place stores a Hold, and makes every Sweep look again before its next chunk, and Systems that delete by themselves heed it.
+func (c *changes) place(h *dsr.Hold, wrapped []byte, sealed []SealedIdentifier) error {
 	if err := c.tx.LockSubjects(lockOfHolds); err != nil {
 		return err
 	}
@@ -82,27 +81,8 @@ func (c *changes) place(ctx context.Context, h *dsr.Hold, wrapped []byte, sealed
 		return err
 	}
 	c.holdLeaf("hold.placed", h)
-	c.after = append(c.after, func() { c.e.tellStores(ctx, h) })
+	c.enqueue(Heed{System: h.System}, c.now)
 	return c.tx.InterruptSweeps("")
-}
-
-// tellStores begins a Sweep of every rule that leaves the deleting to its System, which knows of no Holds: such a Sweep
-// keeps it from deleting what the Hold covers, and the next night may be too late for that. The Hold is placed whatever
-// becomes of this.
-func (e *Engine) tellStores(ctx context.Context, h *dsr.Hold) {
-	m, err := e.current(ctx)
-	if err != nil {
-		return
-	}
-	for _, r := range m.running() {
-		if r.Action != retention.Expire || h.System != "" && h.System != r.System {
-			continue
-		}
-		if _, err := e.Sweep(ctx, dsr.Engine, r.Name, true); err != nil {
-			e.c.Logger.WarnContext(ctx, "a system that deletes by itself was not told of a hold", "hold", h.ID, "system", r.System,
-				"rule", r.Name, "code", dsr.CodeOf(err))
-		}
-	}
 }
 
 // holdLeaf is the evidence of what happened to a Hold: of whom it is no word, and of what conditions their number.
@@ -235,7 +215,7 @@ func (c *changes) restrict(ctx context.Context, r *dsr.Request, ids []dsr.Identi
 	}
 	c.note(r, "restricted", detail{"hold": h.ID})
 	c.enqueue(Tick{Name: TickDeferred}, c.now) // which asks the Systems what else the subject is called
-	return c.place(ctx, h, wrapped, sealed)
+	return c.place(h, wrapped, sealed)
 }
 
 // restrictionsOf returns the Hold of a Request that lasts, where there is one.
@@ -264,6 +244,7 @@ func (c *changes) unrestrict(r *dsr.Request) error {
 			return err
 		}
 		c.enqueue(Tick{Name: TickDeferred}, c.now) // which lets go on what waited for it
+		c.enqueue(Heed{System: h.System}, c.now)
 	}
 	return nil
 }
@@ -292,6 +273,7 @@ func (e *Engine) LiftHold(ctx context.Context, a dsr.Actor, id string, version i
 			return err
 		}
 		c.holdLeaf("hold.lifted", h)
+		c.enqueue(Heed{System: h.System}, c.now)
 		return c.tx.ForgetHold(id)
 	})
 	if err != nil {

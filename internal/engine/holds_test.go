@@ -477,6 +477,8 @@ systems:
 `)
 	_, err := h.PlaceHold(t.Context(), officer, engine.NewHold{System: "lake", Entity: "events", Reference: "T-1", Review: h.time.Now().AddDate(0, 6, 0)})
 	require.NoError(t, err)
+	require.Contains(t, h.store.all, engine.Heed{System: "lake"})
+	require.Error(t, h.Heed(t.Context(), engine.Heed{System: "lake"}), "of a bucket that does not answer it is tried again")
 	all := h.sweeps()
 	require.Len(t, all, 1)
 	require.Equal(t, "lake.events.short", all[0].Rule)

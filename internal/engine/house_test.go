@@ -208,6 +208,13 @@ func (c *hooked) Sweep(ctx context.Context, j connectors.SweepJob) (connectors.S
 	return c.Connector.(connectors.Sweeper).Sweep(ctx, j)
 }
 
+func (c *hooked) Heed(ctx context.Context, j connectors.HeedJob) (connectors.Heeded, error) {
+	if h, ok := c.Connector.(connectors.Heeder); ok {
+		return h.Heed(ctx, j)
+	}
+	return connectors.Heeded{}, nil
+}
+
 func (c *hooked) Erase(ctx context.Context, j connectors.Job) error {
 	if err := c.h.call(ctx, c.system, "erase", &j); err != nil {
 		return err
@@ -292,6 +299,8 @@ func (h *house) do(w engine.Work) error {
 		return h.SweepSlice(ctx, w)
 	case engine.CountDue:
 		return h.CountDue(ctx, w)
+	case engine.Heed:
+		return h.Heed(ctx, w)
 	}
 	h.t.Fatalf("unknown work %T", w)
 	return nil

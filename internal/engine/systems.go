@@ -60,7 +60,11 @@ func (e *Engine) CheckSystem(ctx context.Context, _ dsr.Actor, name string) (*Ch
 	if err != nil {
 		return nil, reachable(err)
 	}
-	return &CheckResult{System: name, At: at, Findings: found}, nil
+	unheard, err := e.unheard(ctx, m, m.System(name))
+	if err != nil {
+		return nil, reachable(err)
+	}
+	return &CheckResult{System: name, At: at, Findings: slices.Concat(found, unheard)}, nil
 }
 
 // reachable keeps a System's error from being taken for one of ours.

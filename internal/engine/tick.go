@@ -117,12 +117,12 @@ func (e *Engine) nudge(ctx context.Context) error {
 }
 
 // deferred lets Requests go on whose subject is no longer held, and those whose day has come, and learns about the subjects
-// of Holds what could not be learned yet.
+// of Holds what could not be learned yet. Rules that do not run heed Holds too, whose identifiers or data came later.
 func (e *Engine) deferred(ctx context.Context) error {
 	if err := e.releaseHeld(ctx, false); err != nil {
 		return err
 	}
-	return errors.Join(e.reopen(ctx), e.relearn(ctx))
+	return errors.Join(e.reopen(ctx), e.relearn(ctx), e.heed(ctx, "", func(sweeps bool) bool { return !sweeps }))
 }
 
 // reopen verifies deferred Requests again whose day has come.

@@ -74,6 +74,17 @@ func (CountDue) Kind() string { return "lethe.count" }
 // Queue names the queue that it runs in.
 func (CountDue) Queue() string { return QueueWork }
 
+// Heed makes Systems that delete by settings of their own heed a Hold that was placed or lifted.
+type Heed struct {
+	System string `json:"system,omitempty"` // which it reaches; every one when empty
+}
+
+// Kind implements [Work].
+func (Heed) Kind() string { return "lethe.heed" }
+
+// Queue names the queue that it runs in.
+func (Heed) Queue() string { return QueueWork }
+
 // Tick is one periodic piece of upkeep.
 type Tick struct {
 	Name string `json:"name"`
