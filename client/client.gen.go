@@ -2051,7 +2051,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/requests/{id}/resume (the `ResumeRequest` operationId).
 	ResumeRequest(ctx context.Context, id RequestID, params *ResumeRequestParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RetryRequest Go on with a request that needs attention
+	// RetryRequest Go on with a request that needs attention, or look again at what one that is deferred waits for
 	//
 	// Corresponds with POST /v1/requests/{id}/retry (the `RetryRequest` operationId).
 	RetryRequest(ctx context.Context, id RequestID, params *RetryRequestParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2932,7 +2932,7 @@ func (c *Client) ResumeRequest(ctx context.Context, id RequestID, params *Resume
 	return c.Client.Do(req)
 }
 
-// RetryRequest Go on with a request that needs attention
+// RetryRequest Go on with a request that needs attention, or look again at what one that is deferred waits for
 //
 // Corresponds with POST /v1/requests/{id}/retry (the `RetryRequest` operationId).
 func (c *Client) RetryRequest(ctx context.Context, id RequestID, params *RetryRequestParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -6008,7 +6008,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/requests/{id}/resume (the `ResumeRequest` operationId).
 	ResumeRequestWithResponse(ctx context.Context, id RequestID, params *ResumeRequestParams, reqEditors ...RequestEditorFn) (*ResumeRequestResponse, error)
 
-	// RetryRequestWithResponse Go on with a request that needs attention
+	// RetryRequestWithResponse Go on with a request that needs attention, or look again at what one that is deferred waits for
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9451,7 +9451,7 @@ func (c *ClientWithResponses) ResumeRequestWithResponse(ctx context.Context, id 
 	return ParseResumeRequestResponse(rsp)
 }
 
-// RetryRequestWithResponse Go on with a request that needs attention
+// RetryRequestWithResponse Go on with a request that needs attention, or look again at what one that is deferred waits for
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -1760,7 +1760,7 @@ type ServerInterface interface {
 	// ResumeRequest Let the clock run again
 	// (POST /v1/requests/{id}/resume)
 	ResumeRequest(c *gin.Context, id RequestID, params ResumeRequestParams)
-	// RetryRequest Go on with a request that needs attention
+	// RetryRequest Go on with a request that needs attention, or look again at what one that is deferred waits for
 	// (POST /v1/requests/{id}/retry)
 	RetryRequest(c *gin.Context, id RequestID, params RetryRequestParams)
 	// ListTasks Show a request's work in each system
@@ -5777,7 +5777,7 @@ type StrictServerInterface interface {
 	// ResumeRequest Let the clock run again
 	// (POST /v1/requests/{id}/resume)
 	ResumeRequest(ctx context.Context, request ResumeRequestRequestObject) (ResumeRequestResponseObject, error)
-	// RetryRequest Go on with a request that needs attention
+	// RetryRequest Go on with a request that needs attention, or look again at what one that is deferred waits for
 	// (POST /v1/requests/{id}/retry)
 	RetryRequest(ctx context.Context, request RetryRequestRequestObject) (RetryRequestResponseObject, error)
 	// ListTasks Show a request's work in each system
@@ -7579,30 +7579,31 @@ var swaggerSpec = []string{
 	"r7kB3aNKeCh81Yl3a3dyWjv828wSMp+Lu39+8N4M/ViZgVsc1jd4fMwAV+d68Ih4XuY6VgUHdB71FxLa",
 	"ECGlvDVExhuBzLROHzbPP1FkbKjxeEic55xKILci54laJxSGg/h4godiHynlbdfaxbijGW6vHGPdk/+4",
 	"1E1bGvdh7jg22X20l9y3AH6M0t4EvVUl6mD3CU5cF9xSETh9GLVRgsoXD4YUZux/dyvmO9AVCixz52/f",
-	"G8GVoOXqoQ5Ay9UDwP9Pse7/XRDBfXeWopOCIbyuXVelWvh+TqYoNNNqQMYyYg/JyIoSOS12V7PEoiZG",
-	"5IPrq/1FmbRlOIaDB7Cyog2fcQI0npEip+8R8Tw8wqMvdmn3R75y/Fddt+0WeZuuuCWg3NV4AixQ9Ng4",
-	"ZqMI1WNknEaf8ZHlRSErW0iaUGK7CuD9+Cp64GjK0aTS7iooGpeBtesSr++VVfQU3uZycom+2DcnT0EV",
-	"BZt3D5v0RZT7RU1Wa2KXgZPPR9sCJx/SGVX2XVuniZsbLO81cBcPhizoHNC3wje1FqsRRY8DnaniGjIW",
-	"3UzaA3vxid2uaL3v9Z5iNK1nxJITBzoDH9vk3pq9NeXJQwDq6Iv5b3PIjr0cO0DL9eLeD2OtAejrQNGb",
-	"k+Yp1BOrwlD8ipCdcoY2g+Wl7VdJsDyXcsFiRctvQ+0w3IaMzVLaom0QeGgXccE/tytzOYfEGi8Yn1oB",
-	"/oo3S3ZsCMrx+PEAumm1/ene+Ox+0LIMqHFNb13vSgviSnwNeZqU2UOuKsVBOwL3U1eDaLirvTKEhCFz",
-	"5Z9NELTIjKSdp/BEuXIFRvXByFVb7xzpZwradq3EWgb9ScY2MO9sHtgOZ2cd+JMBbbR76tpWWrSeWj3T",
-	"hu1hfM/+wVo0Ed87Cb1YSzPwkcu+c8+5K0rnCtyPXcU5/BXr+iFfdhlIvtMnltWQZe9iK1pdcU9rrbdo",
-	"SVeRy99EwVxwQ7BHr8l4KQWfHmLqzrhixcbXl9SQEZsurkjZS5Spop2okLYb4hW302NRRawKHwzC1lRq",
-	"W5/+keYjVLoSfOso7lrj4rCFPJErw4dRXt5nLoRrGRCeFA+2mQrhxENBlobHu8Ln/04JEW+olCtHyLGA",
-	"K6oJwl03q0jYMMKQy2BXWqNsW0ZoT5f42XBpmrpGrEOyOS2UXPhcpSJwxUsCC5qZkeIZRvkXMteSrmy0",
-	"tS77M14ho2K2zI6rS2/EOhF5d36t7XLoYrt9VfXoB0oXqnS2/MY3tDlzo42NIYMOnSbkVuiZOQK1H912",
-	"kVEJ3pnlT9irzx5FsUyI5SFLjw2+A6c54ETAfjim8l2VWzKZ86KkMNZiczwcw/yBSSKWHEuOECWGG1jE",
-	"o9GSQVsaqKwEsicQ2g4oYQnMCJkVGDwQm8MuLPszIO4b7ihpo3DxbcXsst1OqxGnOJsOudlr5r1uVr0H",
-	"qs/3SFK+az3zSvPliw5p3/9OedplR6jHnKVtEb61xuA+zH12iqMv+P9Gg5/XDvpToKLv1X5Mfsot5Bua",
-	"+hy6hG19dRDubu2rTtJaD3LiwlzXGxieWTtfkkPTwmfVSydnDskPQhI9Y95GQlPsI2pNy0bL5IIshIQr",
-	"btsBuxRA6vXMsALp7F47qpAP7JqrN5HcVzbevtDa2lPsYVhLinbRtE5hJ+IOpO34vJ94lkojqXZO6p55",
-	"SCJcNsLq5pfap2O+cLH4Dh8N11ffKjIBKuveO/piFn1/hF3NAmQhUA7JdSLbrZZzTbJo96Wb1Xz0MsuD",
-	"nTFO8wH7wbaZMXyztHPitd2p2E/NIMx1R0HVWvQqZgN0QpZBMRPKUiKkkbkYL0Ie+hcSqhfWKhvj/H5t",
-	"TkKBvPOnXjaaODs6Oj55ORwNR8Pjs1ejVyOkg27mJgN4G+xmY4l30abbN9pYDCvSro8sWRc2saN0BiJL",
-	"AXvHJNCM4I9cKTrbbsMzDmxEz7TyrejdTCVhWp/Kdt/NVrVixk+UvXVPfQkYs50TW/nMjVmEaa8P+bbu",
-	"Im1c48jRDS9KFZAytFWtA8mLEuvzvCvK0haZaS+fPjt4CgcHrqJnUaa2eODVgWu1X1TTuHU+XVv4zk1r",
-	"K0CGodVCnoZNxSP0vmtChC87/oBLdW8Ma7XjQwP8AzuT+EpeksV4SW0l/LJGuqcrykhH/z8AAP//",
+	"G8GVoOXqoQ5Ay9UDwP9Pse7/XRDBfXeWopOCIbyuXZevFo4JQ6kQc5eZSV2kleAuL48p4muNY7C6IhMh",
+	"93aeRXmaVrMzFh97SPZXFNZpsdaaJRaVNCIfkl/tSsqkLd4xHDyAbRYt/4wToPGMFJmAj4hT4hEefbFL",
+	"uz/y9ea/6pJut+PbJMctYeiuMhRgWaPHxmcbpaseI7s1WpCPRy/KX9ny04QS24sA78dX0QNHiY4mlSZZ",
+	"QYG6DMddl5N9h62iE/E2R5VLD8ZuO3kKqijzvHuwpS+93C/WslpJuwy3fD7aFm75kC6sslvbOk3c3JZ5",
+	"r+G+eDBkQeeAHhm+qSFZjSh6HOhMFdeQseiB0h4OjE/sdkXr3bL3FNlp/SmWnDjQGfjY1vjWWK4pTx4C",
+	"UEdfzH+bA33s5dgBWq6D934Yaw1AXweK3pw0T6GejhWG4lcE+pQztJk5L22XS4JFvZQLMSsahRtqh0E6",
+	"ZGyW0hajg8BDa4oLGbpdmcs5JNbkwfjUSpNXvFnoY0Moj8ePB9Boq01T98Zn94OWZRiOa5XrOl5aEFei",
+	"csjTpMw5crUsDtoRuJ+SG0TDXa2cISQMGTn/bIKgRWYk7TyFJ8oVOTAKE8a72irpSD9T0LbXJVZA6E8y",
+	"toF5Z6PCdjg7m8KfDOh3gPIjVii3aD212qkN9sOooP2DtWg9vncSerGWnODjnX2/n3NXys6VxR+7OnX4",
+	"K1YDRL7s8pZ8f1AsxiHLjsdWtLrintZaH9OSriKX9amdnj60eQlLKfj0EBN+xhXbN75eKO5ITsoOpEwV",
+	"TUiFtD0Ur7idHksxYi35YOi2plLbqvaPNIuh0svgW8d+19odh+3qiVwZPozy8j4zKFyjgfCkeLDNBAon",
+	"HgqyNDzelUv/d0qjeEOlXDlCjmVfUU0Q7rpZRcIGH4YcDbvSGmWbOUJ7ksXPhkvT1LVvHZLNyaTkwmc4",
+	"FeEuXhJY0MyMFM8wN6CQuZZ0ZWO0ddnV8QoZFbPFeVw1eyPWicgHAdSaNYcutttXVY9+oCSjSj/Mb3xD",
+	"mzM3mt8YMujQaUJuhZ6ZI1D70W0XGZXgXWD+hL367FEUi4tYHrL02OD7dpoDTgTsh2Mq34u5Jf85LwoR",
+	"YwU3x8MxOQCYJGLJsVAJUWK4gUU8Gi0ZtKWBykogewKh7ZsSlsCMkFmBwQOxOezdsj8D4r7hjpI2Chff",
+	"Vswum/S0GnGKs+mQ0b1m3utm1Xugqn6PJFG81mmvNF++6JAs/u+U3V32kXrMud0W4VsrE+7D3GenOPqC",
+	"/280+HntoD8FKrpl7cfkp9xCvqGpz6FL2NZXB+Hu1r7qJK1VJCcuOHa97eGZtfMlOTQtfFa9dHLmkPwg",
+	"JNEz5m0kNMXuo9a0bLRMLshCSLjitomwSxykXs8MK5DO7rWjCvnArrl668l95fDtC62tPcUehrWkeEe9",
+	"U9iJuANp+0TvJwqm0n6qnZO6Zx6SCJfts7r5pfbpmC9cLL4vSMP11bf2TIDKuveOvphF3x9hL7QAWQgU",
+	"UXL9y3arAF2TLNp96WY1H73M8mBnjNN8wC6ybWYM32LtnHhtdyr2U2kIM+RRULUWvYrZAJ2QZSjNhLKU",
+	"CGlkLsaLkIf+5Yfq5bjKdjq/X5uTUCDv/KmX7SnOjo6OT14OR8PR8Pjs1ejVCOmgm7nJAN4Ge+BY4l00",
+	"9/btORbDirTrI0vWhU3sQ52ByFLAjjMJNOP+I1fAzjbp8IwD29czrXwDezdTSZjWp7I9e7NVrQTyE2Vv",
+	"3VNfOMZs58TWS3NjFsHd60O+rbtIG9c4cnTDi1IFpAxtVetA8qLE+jzvimK2RT7by6fPDp7CwYGrA1oU",
+	"ty0eeHXgGvQXNThunU/Xlstz09q6kWFotZCnYVPxCL3vWhfhy44/4FLdG8NaxfnQAP/Afia+/pdkMV5S",
+	"Wz+/rKzu6Yoy0tH/DwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

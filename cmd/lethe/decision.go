@@ -73,7 +73,7 @@ func newDecisionCommands() []*cobra.Command {
 			},
 		},
 		{
-			use: "retry ID", short: "Try again what needed attention",
+			use: "retry ID", short: "Try again what needed attention, or look again at what a deferred request waits for",
 			call: func(ctx context.Context, api *client.Client, r *client.Request, _ *cobra.Command, _ []string) (*http.Response, error) {
 				return api.RetryRequest(ctx, r.Id, &client.RetryRequestParams{IfMatch: r.ETag()})
 			},

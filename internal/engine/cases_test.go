@@ -389,9 +389,17 @@ func TestWhatExpiresIsVerifiedAgain(t *testing.T) {
 	require.Error(t, err)
 }
 
-// What a lock keeps is erased when the lock has ended: nobody has to remember.
+// What a lock keeps is erased when the lock has ended: nobody has to remember, and who knows that somebody has lifted it
+// before need not wait.
 func TestWhatWaitsIsErasedLater(t *testing.T) {
 	t.Parallel()
+	for _, ask := range []bool{false, true} {
+		waitsForALock(t, ask)
+	}
+}
+
+func waitsForALock(t *testing.T, ask bool) {
+	t.Helper()
 	h, x := shop(t, auto)
 	locked := true
 	ends := h.time.Now().Add(10 * 24 * time.Hour)
@@ -424,9 +432,22 @@ func TestWhatWaitsIsErasedLater(t *testing.T) {
 	require.Equal(t, ends.UTC(), r.DeferTo.UTC())
 	require.Equal(t, before, x.count("SELECT count(*) FROM customers"))
 
+	retry := func() {
+		_, err := h.Retry(t.Context(), operator, r.ID, h.get(r.ID).Version)
+		require.NoError(t, err)
+	}
+	if ask {
+		retry()
+		h.drain()
+		require.Equal(t, ends.UTC(), h.wants(r.ID, dsr.Deferred).DeferTo.UTC(), "it is still locked")
+	}
 	locked = false
-	h.time.forward(11 * 24 * time.Hour)
-	require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
+	if ask {
+		retry()
+	} else {
+		h.time.forward(11 * 24 * time.Hour)
+		require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
+	}
 	h.drain()
 	r = h.get(r.ID)
 	require.True(t, r.State.Final(), r.State)

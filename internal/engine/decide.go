@@ -189,10 +189,13 @@ func (e *Engine) Instruct(
 	})
 }
 
-// Retry takes a Request out of needs_attention. Failed Tasks go on in their phase under the approved Plan; where no
-// Task failed, or the data map has changed since, it is discovered and planned again.
+// Retry takes a Request out of needs_attention, or looks again at what it is deferred for. Failed Tasks go on in their phase
+// under the approved Plan; where no Task failed, or the data map has changed since, it is discovered and planned again.
 func (e *Engine) Retry(ctx context.Context, a dsr.Actor, id string, version int64) (*dsr.Request, error) {
 	return e.decide(ctx, a, id, version, func(f *flow, r *dsr.Request, m *atlas) error {
+		if r.State == dsr.Deferred && !heldBack(r) { // somebody knows that it need not wait any more
+			return f.reopen(r, m)
+		}
 		if err := inState(r, "retry", dsr.NeedsAttention); err != nil {
 			return err
 		}

@@ -204,7 +204,8 @@ type UseCases interface {
 	Pause(ctx context.Context, a dsr.Actor, id string, version int64, reason string) (*dsr.Request, error)
 	Resume(ctx context.Context, a dsr.Actor, id string, version int64) (*dsr.Request, error)
 	Cancel(ctx context.Context, a dsr.Actor, id string, version int64) (*dsr.Request, error)
-	// Retry takes a Request out of needs_attention, to the phase that stopped.
+	// Retry takes a Request out of needs_attention, to the phase that stopped. One that is deferred, for anything but a Hold on
+	// its subject, is looked at again at once.
 	Retry(ctx context.Context, a dsr.Actor, id string, version int64) (*dsr.Request, error)
 	// CompleteTask ends one manual Task with a count of the records that a person handled.
 	CompleteTask(ctx context.Context, a dsr.Actor, id string, version int64, task string, records int64) (*dsr.Request, error)

@@ -167,17 +167,22 @@ func (e *Engine) reopen(ctx context.Context) error {
 			if r == nil || r.State != dsr.Deferred || heldBack(r) || r.DeferTo == nil || r.DeferTo.After(c.now) {
 				return nil
 			}
-			c.to(r, dsr.Verifying, "reopened", nil)
-			for _, t := range f.tasks[r.ID] {
-				t.Attempt = 1 // what could not go until now has its own rounds
-			}
-			return f.verifyAll(r, m, f.tasks[r.ID])
+			return f.reopen(r, m)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// reopen searches again for what a deferred Request waits for.
+func (f *flow) reopen(r *dsr.Request, m *atlas) error {
+	f.c.to(r, dsr.Verifying, "reopened", nil)
+	for _, t := range f.tasks[r.ID] {
+		t.Attempt = 1 // what could not go until now has its own rounds
+	}
+	return f.verifyAll(r, m, f.tasks[r.ID])
 }
 
 // expirePackages removes access packages that are past their time, the file first: a row without a file says so, a
