@@ -51,6 +51,7 @@ const (
 	CauseMfaDelete        Cause = "mfa-delete"
 	CauseObjectLock       Cause = "object-lock"
 	CauseRetention        Cause = "retention"
+	CauseStatutoryMinimum Cause = "statutory-minimum"
 	CauseUnfinishedUpload Cause = "unfinished-upload"
 )
 
@@ -70,6 +71,8 @@ func (e Cause) Valid() bool {
 	case CauseObjectLock:
 		return true
 	case CauseRetention:
+		return true
+	case CauseStatutoryMinimum:
 		return true
 	case CauseUnfinishedUpload:
 		return true

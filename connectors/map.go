@@ -22,6 +22,7 @@ type System struct {
 	Entities    []Entity      // sorted by Name
 	Ignored     map[string]string
 	Identifiers map[string]dsr.IdentifierKind // every identifier of the map, by name
+	Zone        *time.Location                // the controller's, in which days are counted; nil is UTC
 	TenantName  string                        // name of the tenant identifier; empty where the map has no tenants
 }
 

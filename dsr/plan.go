@@ -15,7 +15,7 @@ const (
 	Keep    Method = "keep"    // stays as an Exception; its masks, if any, are applied
 	Export  Method = "export"  // copied into the access package
 	Expire  Method = "expire"  // cannot be deleted singly; goes with its store's own retention
-	Wait    Method = "wait"    // cannot be erased yet: a lock, an archive, a live file; Lethe erases it when that ends
+	Wait    Method = "wait"    // cannot be erased yet: a lock, an archive, a live file, a statutory minimum; Lethe erases it when that ends
 	Held    Method = "held"    // in Receipts of Sweeps: due, but under a hold or a restriction
 	Blocked Method = "blocked" // in Receipts of Sweeps: due, but what refers to it must stay
 	Failed  Method = "failed"  // in Receipts of Sweeps: due, but the System did not let it go; or a content that could not be read
@@ -47,6 +47,7 @@ const (
 	CauseUpload     Cause = "unfinished-upload" // parts of an object in a bucket that nobody can read before it is whole
 	CauseMFADelete  Cause = "mfa-delete"        // a bucket in which only its root account can delete versions
 	CauseHold       Cause = "hold"              // a Hold of Lethe: legal hold or restriction
+	CauseMinimum    Cause = "statutory-minimum" // a law says how long it must be kept, and that time has not ended
 )
 
 // Exception says what stays and why: article, statute, and the DeletionRule that ends it.
@@ -117,7 +118,8 @@ type Residue struct {
 	Entity  string `json:"entity"`
 	Field   string `json:"field,omitempty"`
 	Count   int64  `json:"count"`
-	// Waits is set where it cannot go yet, and says why and until when: a lock, a live log file, events that only expire.
-	// It is then no failure of the erasure; the Request is deferred, and this is searched for again when Waits ends.
+	// Waits is set where it cannot go yet, and says why and until when: a lock, a live log file, a statutory minimum, events
+	// that only expire. It is then no failure of the erasure; the Request is deferred, and this is searched for again when
+	// Waits ends.
 	Waits *Exception `json:"waits,omitempty"`
 }

@@ -81,9 +81,10 @@ func (p *Plan) Hash() string {
 // Drift compares the approved Plan with what was located just before its Run and returns stable codes of every
 // difference that needs a new approval: "identifier", "map", "new:SYSTEM.ENTITY.METHOD", "count:SYSTEM.ENTITY.METHOD".
 // Fewer rows, or a line that is gone, is not drift, and nor is what waits: nothing is done to it yet. Rows that waited when
-// the Plan was approved may have become due by any other method of their Entity: a log file was rotated. Releasing a row and deleting it are one line here, counted as delete:
-// which of them a shared row meets depends on whether its other owners go first, and the Plan says that it goes with the
-// last. Drift returns nil when there is none.
+// the Plan was approved may have become due by any other method of their Entity: a log file was rotated. With them goes what
+// was anchored for the sake of rows under a statutory minimum. Releasing a row and deleting it are one line here, counted as
+// delete: which of them a shared row meets depends on whether its other owners go first, and the Plan says that it goes with
+// the last. Drift returns nil when there is none.
 func (p *Plan) Drift(now *Plan, b Bounds) []string {
 	var codes []string
 	if p.MapHash != now.MapHash {
@@ -99,6 +100,9 @@ func (p *Plan) Drift(now *Plan, b Bounds) []string {
 	for _, name := range slices.SortedFunc(maps.Keys(found), func(a, b place) int { return strings.Compare(a.String(), b.String()) }) {
 		was, ok := planned[name]
 		waited, waits := planned[name.of(Wait)]
+		if anchored, is := planned[name.of(Anchor)]; is && name.method == Delete && p.keepsFor(name.system) {
+			waited, waits = waited+anchored, true
+		}
 		switch {
 		case found[name] == 0 || name.method == Wait:
 		case !ok && !waits:
@@ -108,6 +112,13 @@ func (p *Plan) Drift(now *Plan, b Bounds) []string {
 		}
 	}
 	return codes
+}
+
+// keepsFor reports whether rows of a System wait for a statutory minimum.
+func (p *Plan) keepsFor(system string) bool {
+	return slices.ContainsFunc(p.Lines, func(l PlanLine) bool {
+		return l.System == system && l.Exception != nil && l.Exception.Cause == CauseMinimum
+	})
 }
 
 // place is what a Plan counts rows by.

@@ -109,6 +109,30 @@ func TestDriftOfWhatWaited(t *testing.T) {
 	require.Equal(t, []string{"new:logs.old.delete"}, approved.Drift(other, dsr.DefaultBounds))
 }
 
+// What is anchored for rows that a law wants goes with them; what is anchored for others was approved to stay.
+func TestDriftOfAnchors(t *testing.T) {
+	t.Parallel()
+	anchored := dsr.PlanLine{System: "crm", Entity: "people", Method: dsr.Anchor, Count: 1}
+	waits := dsr.PlanLine{System: "crm", Entity: "bills", Method: dsr.Wait, Count: 2, Exception: &dsr.Exception{Cause: dsr.CauseMinimum}}
+	elsewhere := waits
+	elsewhere.System = "shop"
+	now := plan()
+	now.Lines = append(now.Lines, dsr.PlanLine{System: "crm", Entity: "people", Method: dsr.Delete, Count: 1})
+	for _, c := range []struct {
+		lines []dsr.PlanLine
+		want  []string
+	}{
+		{[]dsr.PlanLine{anchored, waits}, nil},
+		{[]dsr.PlanLine{anchored, elsewhere}, []string{"new:crm.people.delete"}},
+		{[]dsr.PlanLine{anchored}, []string{"new:crm.people.delete"}},
+		{[]dsr.PlanLine{waits}, []string{"new:crm.people.delete"}},
+	} {
+		approved := plan()
+		approved.Lines = append(approved.Lines, c.lines...)
+		require.Equal(t, c.want, approved.Drift(now, dsr.DefaultBounds), c.lines)
+	}
+}
+
 func TestSecretNeverPrints(t *testing.T) {
 	t.Parallel()
 	id := dsr.Identifier{Name: "email", Value: dsr.NewSecret("canary@example.com")}

@@ -62,6 +62,14 @@ func (c Class) Validate() error {
 	}
 }
 
+// Statutory returns the class with its statutory minimum as its period, so that its days say from when on anything may go
+// at all; false when there is no minimum.
+func (c Class) Statutory() (Class, bool) {
+	minimum := c.Minimum
+	c.Period = minimum
+	return c, minimum != (Period{})
+}
+
 // DeletableOn returns the start of the first local day on which a record may be deleted whose event (voucher date, end
 // of process …) fell on day, in day's location. Starts at the end of a year count whole years from it, so the result is
 // a first of January or the day after the fiscal year's end: a voucher of 2024-03-15 under P8Y from the end of the

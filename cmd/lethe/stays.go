@@ -48,6 +48,7 @@ var causes = map[dsr.Cause]string{
 	dsr.CauseUpload:     "perhaps in an upload that is not finished; searched when it is, and aborted when the map says so",
 	dsr.CauseMFADelete:  "in a bucket with MFA delete; erased when that is off, or gone when the root account deletes it",
 	dsr.CauseHold:       "under a hold; erased when it is lifted",
+	dsr.CauseMinimum:    "must be kept by law, or belongs to what must; erased when that time has ended",
 }
 
 func (s stays) String() string {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -35,8 +36,9 @@ type fate struct {
 	doomed  bool
 	access  bool
 	held    bool
+	stays   bool // a statutory minimum of its own has not ended
 	gone    bool // goes with somebody else of the batch, so that it owns nothing
-	pinned  bool // stays because a row that is held refers to it, or is owned through it
+	pinned  bool // stays because a row that stays refers to it, or is owned through it
 	action  dsr.Method
 	nulls   []string
 }
@@ -56,6 +58,12 @@ func expect(sys *connectors.System, d Dataset, b connectors.Batch) outcome {
 // expectHeld computes the outcome of erasing a batch, where what is held stays as it is. What a held row refers to is
 // anchored if it can be, and otherwise stays too: it only loses what a row of others would lose.
 func expectHeld(sys *connectors.System, d Dataset, b connectors.Batch, held connectors.Holds) outcome {
+	return expectOn(sys, d, b, held, time.Time{})
+}
+
+// expectOn is expectHeld on a day, on which some rows' statutory minimum has not ended; without a day all have. Such a row
+// stays as a held one does, but for a person's own, which stays alone.
+func expectOn(sys *connectors.System, d Dataset, b connectors.Batch, held connectors.Holds, today time.Time) outcome {
 	tenants := map[string]bool{}
 	for _, s := range b {
 		tenants[s.Tenant] = true
@@ -65,7 +73,15 @@ func expectHeld(sys *connectors.System, d Dataset, b connectors.Batch, held conn
 		of := func(all connectors.Batch) connectors.Batch {
 			return slices.DeleteFunc(slices.Clone(all), func(s connectors.Subject) bool { return s.Tenant != tenant })
 		}
-		o := newOracle(sys, d, of(b), false, frozen(sys, d, of(held.Subjects), held.Entities))
+		stay := frozen(sys, d, of(held.Subjects), held.Entities)
+		young := unfinished(sys, d, today)
+		for at, e := range young {
+			stay[at] = stay[at] || !e.Subject
+		}
+		o := newOracle(sys, d, of(b), false, stay)
+		for _, f := range o.rows {
+			f.stays = young[f.e.Name+"\x00"+f.key] != nil
+		}
 		o.act()
 		o.apply(out)
 	}
@@ -328,7 +344,7 @@ func (o *oracle) act() {
 		named := o.named(f)
 		released := slices.ContainsFunc(o.ownersOf(f), func(p *fate) bool { return p.doomed })
 		switch {
-		case f.held || !o.covers(f.e.Name):
+		case f.held || f.stays || !o.covers(f.e.Name):
 		case f.doomed && f.e.Keep != nil:
 			f.action = dsr.Keep
 		case f.doomed:
@@ -344,7 +360,7 @@ func (o *oracle) act() {
 	for again := true; again; {
 		again = false
 		for _, f := range o.rows {
-			if f.action == dsr.Delete && slices.ContainsFunc(o.targetsOf(f), func(p *fate) bool { return p.held || p.pinned }) {
+			if f.action == dsr.Delete && slices.ContainsFunc(o.targetsOf(f), func(p *fate) bool { return p.held || p.stays || p.pinned }) {
 				o.pin(f) // by it the held row is found again
 				again = true
 			}
@@ -361,7 +377,7 @@ func (o *oracle) act() {
 						p.action, again = "", true
 					case p.e.Anchor != nil:
 						p.action, again = dsr.Anchor, true
-					case f.held || f.pinned:
+					case f.held || f.stays || f.pinned:
 						o.pin(p)
 						again = true
 					default:

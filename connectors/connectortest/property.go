@@ -180,6 +180,25 @@ func testRandomGraphs(t *testing.T, b Backend) {
 	})
 }
 
+// drawMinima draws entities of which some rows are under a statutory minimum until their day, and gives every row one.
+func drawMinima(rt *rapid.T, sys *connectors.System, d Dataset) (Dataset, bool) {
+	if !rapid.Bool().Draw(rt, "minima") {
+		return d, false
+	}
+	for i := range sys.Entities {
+		e := &sys.Entities[i]
+		switch rapid.IntRange(0, 5).Draw(rt, e.Name+".minimum") {
+		case 0:
+			e.Rules = []connectors.Rule{law()}
+		case 1:
+			e.Rules = []connectors.Rule{law(dsr.Condition{Field: "id", Values: []string{"1", "3"}})}
+		case 2:
+			e.Rules = []connectors.Rule{law(dsr.Condition{Field: "id", Values: []string{"2"}}), law(dsr.Condition{Field: "id", Values: []string{"4"}})}
+		}
+	}
+	return since(d, "2029-01-15", "2020-02-29", "2030-05-01"), true
+}
+
 // random draws as often as the backend allows.
 func (b Backend) random(t *testing.T, property func(rt *rapid.T)) {
 	drawn, failed := 0, false
@@ -207,10 +226,15 @@ func some(rt *rapid.T, people connectors.Batch) connectors.Batch {
 
 // eraseRandomly erases a batch of the people in any way, and compares. With holdable some of the rows may be held.
 func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System, d Dataset, batch, people connectors.Batch, holdable bool) {
+	today := lawDay(time.UTC)
+	minima := false
+	if holdable && !b.Flat {
+		d, minima = drawMinima(rt, sys, d)
+	}
 	b.Load(t, d)
 	chunk := rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(rt, "chunk")
 	open := func() connectors.Connector {
-		return b.Open(t, private(sys), connectors.Options{Pseudonyms: keyring{}, Now: time.Now}, chunk)
+		return b.Open(t, private(sys), connectors.Options{Pseudonyms: keyring{}, Now: func() time.Time { return today }}, chunk)
 	}
 	c := open()
 	defer func() { _ = c.Close() }()
@@ -229,13 +253,13 @@ func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System,
 		for _, n := range found.Counts {
 			got[n.Entity+" "+string(n.Method)] += n.Rows
 		}
-		check("Locate's counts", cmp.Diff(expect(sys, d, connectors.Batch{s}).counts, got))
+		check("Locate's counts", cmp.Diff(expectLocated(sys, d, s, today), got))
 	}
 	var held connectors.Holds
 	if holdable {
 		held = drawHolds(rt, sys, people)
 	}
-	want := expectHeld(sys, d, batch, held)
+	want := expectOn(sys, d, batch, held, today)
 	e, ok := c.(connectors.Eraser)
 	if !ok {
 		return
@@ -290,11 +314,20 @@ func eraseRandomly(t *testing.T, rt *rapid.T, b Backend, sys *connectors.System,
 		rt.Fatalf("Verify: %v", err)
 	}
 	w := &world{Backend: b, sys: sys, data: d}
-	check("residue", w.heldBack(t, batch, left))
-	if held.Empty() {
+	check("residue", w.heldBack(t, batch, left, dsr.CauseHold, dsr.CauseMinimum))
+	for _, r := range left {
+		if r.Waits.Cause == dsr.CauseHold && held.Empty() || r.Waits.Cause == dsr.CauseMinimum && (!minima || r.Waits.Ends == nil) {
+			rt.Fatalf("%v waits, and nothing like that is there", r)
+		}
+	}
+	if held.Empty() && !minima {
 		return
 	}
-	j = NewJournal() // the holds are lifted
+	j = NewJournal() // the holds are lifted, and the minima have ended
+	today = today.AddDate(10, 0, 0)
+	_ = c.Close()
+	c = open()
+	e = c.(connectors.Eraser)
 	if err := e.Erase(ctx, connectors.Job{Batch: batch, Journal: j}); err != nil {
 		rt.Fatalf("Erase after the holds: %v", err)
 	}

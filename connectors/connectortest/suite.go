@@ -140,6 +140,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"HeldTenants", removal, testHeldTenants},
 		{"HeldMeanwhile", removal, testHeldMeanwhile},
 		{"HeldExpires", expiry, testHeldExpires},
+		{"Minimum", ties, testMinimum},
 		{"Tenants", removal, testTenants},
 		{"Limits", removal, testLimits},
 		{"BatchSizes", removal, testBatchSizes},

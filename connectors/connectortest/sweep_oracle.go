@@ -29,15 +29,9 @@ type swept struct {
 // expectSweep computes the outcome of a rule from the map and the rows alone: what is due goes with everything that it
 // alone owns, unless a row would be left that refers to it.
 func expectSweep(sys *connectors.System, d Dataset, r ruling) swept {
-	o := &oracle{sys: sys, data: d, batch: connectors.Batch{{}}}
+	o := everything(sys, d)
 	rows := d.rows()
 	held := frozen(sys, d, r.held.Subjects, r.held.Entities)
-	for i := range sys.Entities {
-		e := &sys.Entities[i]
-		for k, row := range rows[e.From()] {
-			o.rows = append(o.rows, &fate{e: e, t: d.Table(e.From()), key: k, row: row})
-		}
-	}
 	out := swept{after: rows.clone(), counts: map[string]int64{}}
 	pseudonymise := r.rule.Action == retention.Pseudonymise
 	going := map[*fate]bool{}
@@ -110,7 +104,7 @@ func (o *oracle) blocked(zone *time.Location) map[*fate]string {
 		switch {
 		case f.doomed && f.seed:
 			f.action = dsr.Delete
-		case f.doomed && (f.e.Keep != nil || o.young(f, zone)):
+		case f.doomed && (f.e.Keep != nil || o.young(f, time.Now().In(zone))):
 			out[f] = f.e.Name
 		case f.doomed:
 			f.action = f.e.Erase
@@ -146,22 +140,6 @@ func (o *oracle) blocked(zone *time.Location) map[*fate]string {
 		}
 	}
 	return out
-}
-
-// young reports whether a statutory minimum of the row has not ended.
-func (o *oracle) young(f *fate, zone *time.Location) bool {
-	for _, r := range f.e.Rules {
-		if r.Class.Minimum == (retention.Period{}) || !meets(f.row, r.When) {
-			continue
-		}
-		start, state := o.start(f, r, zone)
-		minimum := r.Class
-		minimum.Period = r.Class.Minimum
-		if state == never || state == dated && minimum.DeletableOn(start).After(time.Now().In(zone)) {
-			return true
-		}
-	}
-	return false
 }
 
 // due is the definition of a rule.

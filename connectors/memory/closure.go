@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -23,8 +24,11 @@ type item struct {
 	accessed bool            // reached by an accessor's tie only
 	subjects map[string]bool // whose rows reached it
 	held     bool
-	gone     bool // goes with somebody else of the batch, so that it owns nothing
-	pinned   bool // stays because a row that is held refers to it, or is owned through it
+	young    bool      // a statutory minimum of its own has not ended
+	ends     time.Time // when that ends; zero where nobody knows
+	stays    bool      // for that reason
+	gone     bool      // goes with somebody else of the batch, so that it owns nothing
+	pinned   bool      // stays because a row that stays refers to it, or is owned through it
 	action   dsr.Method
 	nulls    []string // references to rows that go
 }
@@ -323,14 +327,14 @@ func (c *closure) allowed(i *item) (string, bool) {
 //   - a touched row with a living owner is released: the fields declared for the owners that go are changed;
 //   - a row of others that holds or mentions an identifier loses it: redact;
 //   - a row to which a row that stays still refers is anchored instead of deleted; where there is no anchor, it stays
-//     with a row that is held, and otherwise the reference is emptied if it can be.
+//     with a row that is held or whose statutory minimum has not ended, and otherwise the reference is emptied if it can be.
 func (c *closure) decide() error {
 	c.matchers = map[string]*mask.Matcher{}
 	for _, s := range c.batch {
 		c.matchers[s.Ref] = mask.NewMatcher(s.Identifiers, c.db.sys.Identifiers)
 	}
 	for _, i := range c.items {
-		if _, ok := c.allowed(i); ok && !i.held {
+		if _, ok := c.allowed(i); ok && !i.held && !i.stays {
 			switch {
 			case i.doomed:
 				i.action = method(i.e)
@@ -340,7 +344,7 @@ func (c *closure) decide() error {
 				i.action = redact(i.e)
 			}
 		}
-		if i.action != "" || i.held {
+		if i.action != "" || i.held || i.stays {
 			continue
 		}
 		for _, s := range c.batch {
@@ -355,6 +359,16 @@ func (c *closure) decide() error {
 
 // anchor looks at the references of the rows that stay.
 func (c *closure) anchor() error {
+	for _, i := range c.items { // others' rows let go of what goes, though it may have to wait for something else
+		for _, tie := range i.e.OwnedBy {
+			for _, p := range c.parents(i, tie) {
+				nullable := slices.IndexFunc(tie.Columns, func(name string) bool { return i.t.column(name).Nullable })
+				if i.action == dsr.Release && p != i && p.action == dsr.Delete && len(p.e.Anchor) == 0 && !c.rewrites(i, tie) && nullable >= 0 {
+					i.nulls = append(i.nulls, tie.Columns[nullable])
+				}
+			}
+		}
+	}
 	for again := true; again; {
 		again = false
 		for _, i := range c.items {
@@ -376,7 +390,7 @@ func (c *closure) anchor() error {
 						p.action, again = "", true
 					case len(p.e.Anchor) > 0:
 						p.action, again = dsr.Anchor, true
-					case i.held || i.pinned:
+					case i.held || i.stays || i.pinned:
 						c.pin(p)
 						again = true
 					case i.action == dsr.Release && nullable >= 0:
@@ -397,7 +411,7 @@ func (c *closure) anchor() error {
 // leadsToHeld reports whether a membership is one by which a row that is held will be reached when it no longer is.
 func (c *closure) leadsToHeld(m *item) bool {
 	return slices.ContainsFunc(m.e.Owns, func(tie connectors.Owner) bool {
-		return slices.ContainsFunc(c.parents(m, tie), func(target *item) bool { return target.held || target.pinned })
+		return slices.ContainsFunc(c.parents(m, tie), func(target *item) bool { return target.held || target.stays || target.pinned })
 	})
 }
 

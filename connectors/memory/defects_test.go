@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -127,6 +128,17 @@ func spoilMap(spoil func(sys *connectors.System)) wrap {
 	}
 }
 
+// changeRules changes every deletion rule.
+func changeRules(sys *connectors.System, change func(r *connectors.Rule)) {
+	for i := range sys.Entities {
+		e := &sys.Entities[i]
+		e.Rules = slices.Clone(e.Rules)
+		for n := range e.Rules {
+			change(&e.Rules[n])
+		}
+	}
+}
+
 func spoilErase(erase func(db *memory.DB, ctx context.Context, j connectors.Job) error) wrap {
 	return func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
 		db := open()
@@ -227,6 +239,55 @@ var defects = slices.Concat([]defect{
 			return slices.DeleteFunc(left, func(r dsr.Residue) bool { return r.Waits != nil }), err
 		}}
 	}},
+	{name: "ignores-minima", found: "Minimum", wrap: spoilMap(func(sys *connectors.System) {
+		for i := range sys.Entities {
+			sys.Entities[i].Rules = nil
+		}
+	})},
+	{name: "ignores-conditions", found: "Minimum", wrap: spoilMap(func(sys *connectors.System) {
+		changeRules(sys, func(r *connectors.Rule) { r.When = nil })
+	})},
+	{name: "keeps-for-the-period", found: "Minimum", wrap: spoilMap(func(sys *connectors.System) {
+		changeRules(sys, func(r *connectors.Rule) { r.Class.Minimum = r.Class.Period })
+	})},
+	{name: "counts-days-in-utc", found: "Minimum", wrap: spoilMap(func(sys *connectors.System) { sys.Zone = nil })},
+	{name: "never-waits", found: "Minimum", wrap: neverWaits},
+	{name: "hides-what-waits", found: "Minimum", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), verify: func(left []dsr.Residue, err error) ([]dsr.Residue, error) {
+			return slices.DeleteFunc(left, func(r dsr.Residue) bool { return r.Waits != nil }), err
+		}}
+	}},
+	{name: "says-only-the-last-day", found: "Minimum", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), verify: func(left []dsr.Residue, err error) ([]dsr.Residue, error) {
+			last := map[time.Time]int64{}
+			for _, r := range left {
+				if r.Waits != nil && r.Waits.Ends != nil {
+					last[*r.Waits.Ends] = 1
+				}
+			}
+			for _, r := range left {
+				if r.Waits != nil && r.Waits.Ends != nil {
+					r.Waits.Ends = connectors.LastDay(last)
+				}
+			}
+			return left, err
+		}}
+	}},
+	{name: "plans-what-waits", found: "Minimum", wrap: func(_ *connectors.System, open func() *memory.DB) connectors.Connector {
+		return &defective{DB: open(), locate: func(l connectors.Located, err error) (connectors.Located, error) {
+			for i := range l.Counts {
+				if l.Counts[i].Method == dsr.Wait {
+					l.Counts[i].Method, l.Counts[i].Exception = dsr.Delete, nil
+				}
+			}
+			return l, err
+		}}
+	}},
+	{name: "ignores-minima", found: "RandomGraphs", wrap: spoilMap(func(sys *connectors.System) {
+		for i := range sys.Entities {
+			sys.Entities[i].Rules = nil
+		}
+	})},
 	{name: "ignores-limits", found: "Limits", wrap: spoilErase(func(db *memory.DB, ctx context.Context, j connectors.Job) error {
 		j.Limits = connectors.Limits{}
 		return db.Erase(ctx, j)

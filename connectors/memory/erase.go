@@ -186,6 +186,9 @@ func (db *DB) limits(j connectors.Job, cp *checkpoint) error {
 		}
 		total, share := int64(0), false
 		for _, c := range found.Counts {
+			if c.Method == dsr.Wait {
+				continue
+			}
 			total += c.Rows
 			share = share || j.Limits.ShareOfTable > 0 && c.TableRows >= 1000 &&
 				float64(c.Rows) > j.Limits.ShareOfTable*float64(c.TableRows)
@@ -293,6 +296,9 @@ func (db *DB) decided(batch connectors.Batch, held map[string]bool, cp *checkpoi
 			if slices.ContainsFunc(batch, func(s connectors.Subject) bool { return s.Ref == ref }) {
 				i.touched, i.subjects[ref] = true, true
 			}
+		}
+		if err := c.minima(true); err != nil {
+			return nil, err
 		}
 		c.findAnchors(batch, anchors)
 		c.spread(batch)

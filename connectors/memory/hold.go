@@ -42,7 +42,7 @@ func (db *DB) held(h connectors.Holds, tenant string) (map[string]bool, error) {
 	return out, nil
 }
 
-// heldByAll are the held rows of every tenant in a job.
+// heldByAll are the rows of every tenant in a job that neither go nor change: under a hold, or a statutory minimum.
 func (db *DB) heldByAll(j connectors.Job) (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, b := range byTenant(j.Batch) {
@@ -50,7 +50,12 @@ func (db *DB) heldByAll(j connectors.Job) (map[string]bool, error) {
 		if err != nil {
 			return nil, err
 		}
+		young, err := db.underMinimum(b[0].Tenant)
+		if err != nil {
+			return nil, err
+		}
 		maps.Copy(out, held)
+		maps.Copy(out, young)
 	}
 	return out, nil
 }

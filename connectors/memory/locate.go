@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -35,33 +36,63 @@ func (db *DB) locate(out *connectors.Located, s connectors.Subject, q connectors
 	if q.Teaching {
 		only = func(e *connectors.Entity) bool { return e.Teaches }
 	}
-	c, err := db.close(connectors.Batch{s}, only, nil, q.Export)
+	c, err := db.load(only, nil, s.Tenant)
 	if err != nil {
 		return err
 	}
-	if q.Export {
+	c.any = q.Export
+	erases := !q.Export && !q.Teaching
+	if erases {
+		if err := c.minima(true); err != nil {
+			return err
+		}
+	}
+	c.spread(connectors.Batch{s})
+	var waiting map[*item]bool
+	switch {
+	case q.Export:
 		for _, i := range c.shown(s) {
 			i.action = dsr.Export
 		}
-	} else if err := c.decide(); err != nil {
-		return err
+	default:
+		if err := c.decide(); err != nil {
+			return err
+		}
+		if erases {
+			free, err := db.wanted(s, connectors.Batch{s}, nil, nil, false)
+			if err != nil {
+				return err
+			}
+			waiting = unfinished(c, free)
+		}
 	}
 	type line struct {
 		entity string
 		method dsr.Method
 	}
 	counts, size := map[line]int64{}, map[string]int64{}
+	days := map[string]map[time.Time]int64{}
 	for _, i := range c.items {
 		size[i.e.Name] = int64(len(i.t.Rows))
-		if i.action != "" {
+		switch {
+		case waiting[i]:
+			counts[line{i.e.Name, dsr.Wait}]++
+			if days[i.e.Name] == nil {
+				days[i.e.Name] = map[time.Time]int64{}
+			}
+			days[i.e.Name][day(i, c)]++
+		case i.action != "":
 			counts[line{i.e.Name, i.action}]++
 		}
 	}
 	var lines []connectors.Count
 	for l, n := range counts {
 		line := connectors.Count{Subject: s.Ref, Entity: l.entity, Method: l.method, Rows: n, TableRows: size[l.entity]}
-		if l.method == dsr.Expire {
+		switch l.method {
+		case dsr.Expire:
 			line.Exception = &dsr.Exception{Cause: dsr.CauseRetention} // nobody knows until when
+		case dsr.Wait:
+			line.Exception = &dsr.Exception{Cause: dsr.CauseMinimum, Ends: connectors.LastDay(days[l.entity])}
 		}
 		lines = append(lines, line)
 	}

@@ -283,11 +283,16 @@ func (c *closure) isDue(i *item, rule connectors.Rule, cut connectors.Cut) (bool
 
 // ended reports whether a row's starting point lies before a cut-off.
 func (c *closure) ended(i *item, rule connectors.Rule, before time.Time, zone *time.Location) (bool, error) {
-	start, known, err := c.moment(i, rule.Start.Field, zone)
+	start, begun, err := c.started(i, rule, zone)
+	return begun && start.Before(before), err
+}
+
+// started is when a row's period began, if it has. What is due at once began before all time.
+func (c *closure) started(i *item, rule connectors.Rule, zone *time.Location) (start time.Time, begun bool, err error) {
+	start, begun, err = c.moment(i, rule.Start.Field, zone)
 	if err != nil {
-		return false, err
+		return start, false, err
 	}
-	related := false
 	for _, r := range rule.Start.Latest {
 		for _, child := range c.items {
 			if child.e.Name != r.Entity || !slices.ContainsFunc(child.e.OwnedBy, func(tie connectors.Owner) bool {
@@ -297,24 +302,22 @@ func (c *closure) ended(i *item, rule connectors.Rule, before time.Time, zone *t
 			}
 			at, ok, err := c.moment(child, r.Field, zone)
 			if err != nil || !ok {
-				return false, err // what is related and has not ended
+				return start, false, err // what is related and has not ended
 			}
-			if related = true; !known || at.After(start) {
-				start, known = at, true
+			if !begun || at.After(start) {
+				start, begun = at, true
 			}
 		}
 	}
-	if known || related {
-		return start.Before(before), nil
+	switch {
+	case begun:
+		return start, true, nil
+	case rule.Start.Null == retention.NullDue:
+		return time.Time{}, true, nil
+	case rule.Start.Null == retention.NullOther:
+		return c.moment(i, rule.Start.NullField, zone)
 	}
-	switch rule.Start.Null {
-	case retention.NullDue:
-		return true, nil
-	case retention.NullOther:
-		other, ok, err := c.moment(i, rule.Start.NullField, zone)
-		return ok && other.Before(before), err
-	}
-	return false, nil
+	return start, false, nil
 }
 
 // moment reads a date or a time; one without a zone is the controller's. Of what is neither the error is errUnread.
@@ -358,6 +361,9 @@ func (db *DB) isMasked(e *connectors.Entity, t *Table, r Row, masks map[string]m
 // decide works out what goes with the due rows: everything that they alone own. A due row is blocked when a row would
 // stay that refers to it; then what it owns stays as well, and so the decision is taken again without it.
 func (s *sweeping) decide(zone *time.Location) error {
+	if zone == nil {
+		zone = time.UTC
+	}
 	for {
 		blocked, stay, err := s.family(zone)
 		if err != nil {
@@ -394,14 +400,14 @@ func (s *sweeping) family(zone *time.Location) (blocked map[*item]string, stay [
 	}
 	var staying []why
 	for _, i := range c.items {
-		minimum, err := c.minimum(i, zone)
+		young, _, err := c.minimum(i, c.db.now().In(zone))
 		if err != nil {
 			return nil, nil, err
 		}
 		switch {
 		case i.doomed && i.seed:
 			i.action = dsr.Delete
-		case i.doomed && (i.e.Keep != nil || minimum):
+		case i.doomed && (i.e.Keep != nil || young):
 		case i.doomed:
 			i.action = method(i.e)
 		case i.touched && !i.held && len(c.leaving(i)) > 0:
@@ -447,26 +453,4 @@ func (s *sweeping) family(zone *time.Location) (blocked map[*item]string, stay [
 		}
 	}
 	return blocked, stay, nil
-}
-
-// minimum reports whether a statutory minimum of a row has not ended.
-func (c *closure) minimum(i *item, zone *time.Location) (bool, error) {
-	if zone == nil {
-		zone = time.UTC
-	}
-	for _, r := range i.e.Rules {
-		if r.Class.Minimum == (retention.Period{}) || !meets(i.row, r.When) {
-			continue
-		}
-		class := r.Class
-		class.Period = class.Minimum
-		ended, err := c.ended(i, r, class.Cutoff(c.db.now().In(zone)), zone)
-		if errors.Is(err, errUnread) {
-			return true, nil
-		}
-		if err != nil || !ended {
-			return !ended, err
-		}
-	}
-	return false, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/dsr"
@@ -31,9 +32,9 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 			return nil, err
 		}
 		found := residue{}
-		report := func(i *item, field string, cause dsr.Cause) {
+		report := func(i *item, field string, cause dsr.Cause, ends time.Time) {
 			if s.Entities == nil || s.Entities[i.e.Name] {
-				found.add(i, field, cause)
+				found.add(i, field, cause, ends)
 			}
 		}
 		held, err := db.held(q.Held, s.Tenant)
@@ -41,42 +42,49 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 			return nil, err
 		}
 		matcher := mask.NewMatcher(s.Identifiers, db.sys.Identifiers)
-		now, err := db.wanted(s, q.Batch, held, anchors)
+		now, err := db.wanted(s, q.Batch, held, anchors, true)
 		if err != nil {
 			return nil, err
 		}
-		plain := map[string]bool{}
-		for _, i := range now.items {
-			if i.action == "" {
-				continue
-			}
-			for _, field := range now.left(i, matcher) {
-				plain[i.e.Name+string(i.key)+field] = true
-				report(i, field, i.waits())
-			}
-		}
-		if len(held) > 0 {
-			free, err := db.wanted(s, q.Batch, nil, anchors)
-			if err != nil {
-				return nil, err
-			}
-			for _, i := range free.items {
+		seen := map[string]bool{}
+		search := func(c *closure, why func(i *item) (dsr.Cause, time.Time)) {
+			for _, i := range c.items {
 				if i.action == "" {
 					continue
 				}
-				for _, field := range free.left(i, matcher) {
-					if !plain[i.e.Name+string(i.key)+field] {
-						report(i, field, dsr.CauseHold)
+				for _, field := range c.left(i, matcher) {
+					if at := i.e.Name + string(i.key) + field; !seen[at] {
+						seen[at] = true
+						cause, ends := why(i)
+						report(i, field, cause, ends)
 					}
 				}
 			}
 		}
-		err = db.orphans(ctx, now, s, q.Keys, func(i *item, field string) {
-			cause := i.waits()
-			if i.held {
-				cause = dsr.CauseHold
+		search(now, func(i *item) (dsr.Cause, time.Time) { return i.waits(), time.Time{} })
+		if slices.ContainsFunc(now.items, func(i *item) bool { return i.young }) {
+			free, err := db.wanted(s, q.Batch, held, anchors, false)
+			if err != nil {
+				return nil, err
 			}
-			report(i, field, cause)
+			search(free, func(i *item) (dsr.Cause, time.Time) { return dsr.CauseMinimum, day(i, now) })
+		}
+		if len(held) > 0 {
+			free, err := db.wanted(s, q.Batch, nil, anchors, false)
+			if err != nil {
+				return nil, err
+			}
+			search(free, func(*item) (dsr.Cause, time.Time) { return dsr.CauseHold, time.Time{} })
+		}
+		err = db.orphans(ctx, now, s, q.Keys, func(i *item, field string) {
+			switch {
+			case held[i.e.Name+string(i.key)]:
+				report(i, field, dsr.CauseHold, time.Time{})
+			case i.stays:
+				report(i, field, dsr.CauseMinimum, i.ends)
+			default:
+				report(i, field, i.waits(), time.Time{})
+			}
 		})
 		if err != nil {
 			return nil, err
@@ -88,16 +96,24 @@ func (db *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, e
 
 // wanted is what Erase would do for one subject of a batch, all of whom it erases. Where it cannot, what is there is found
 // all the same.
-func (db *DB) wanted(s connectors.Subject, batch connectors.Batch, held map[string]bool, anchors map[string]string) (*closure, error) {
+func (db *DB) wanted(
+	s connectors.Subject, batch connectors.Batch, held map[string]bool, anchors map[string]string, minima bool,
+) (*closure, error) {
 	batch = slices.DeleteFunc(slices.Clone(batch), func(other connectors.Subject) bool { return other.Tenant != s.Tenant })
 	all, err := db.load(nil, held, s.Tenant)
 	if err != nil {
+		return nil, err
+	}
+	if err := all.minima(minima); err != nil {
 		return nil, err
 	}
 	all.findAnchors(batch, anchors)
 	all.spread(batch)
 	c, err := db.load(nil, held, s.Tenant)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.minima(minima); err != nil {
 		return nil, err
 	}
 	for n, i := range c.items {
@@ -120,26 +136,34 @@ func (i *item) waits() dsr.Cause {
 	return ""
 }
 
-// residue is what was found of one subject, as rows by their place.
-type residue map[place]map[connectors.Key]bool
+// residue is what was found of one subject, as rows by their place, with the day on which each can go where that is known.
+type residue map[place]map[connectors.Key]time.Time
 
 type place struct {
 	entity, field string
 	cause         dsr.Cause
 }
 
-func (r residue) add(i *item, field string, cause dsr.Cause) {
+func (r residue) add(i *item, field string, cause dsr.Cause, ends time.Time) {
 	at := place{i.e.Name, field, cause}
 	if r[at] == nil {
-		r[at] = map[connectors.Key]bool{}
+		r[at] = map[connectors.Key]time.Time{}
 	}
-	r[at][i.key] = true
+	r[at][i.key] = ends
 }
 
 func (r residue) list(subject, system string) []dsr.Residue {
 	var out []dsr.Residue
 	for at, rows := range r {
 		one := dsr.Residue{Subject: subject, System: system, Entity: at.entity, Field: at.field, Count: int64(len(rows))}
+		if at.cause == dsr.CauseMinimum {
+			days := map[time.Time]int64{}
+			for _, day := range rows {
+				days[day]++
+			}
+			out = append(out, connectors.Unfinished(one, days)...)
+			continue
+		}
 		if at.cause != "" {
 			one.Waits = &dsr.Exception{Cause: at.cause}
 		}

@@ -17,13 +17,14 @@ import (
 //   - a row of other people that holds an identifier of the subject loses it: redact;
 //   - a row to which a row that stays still refers is anchored instead of deleted; once is enough;
 //   - a row without an anchor to which a row under a hold refers waits for the hold's end, as it is, and so does a
-//     membership that owns one: nothing else may lead to it by then.
+//     membership that owns one: nothing else may lead to it by then;
+//   - a row whose statutory minimum has not ended is as if it were held, but for a person's: what they own goes.
 func (c *closure) actions() error {
 	var staying []*node
 	_ = c.each(func(n *node) error {
 		n.action, n.nulls, n.waits = "", nil, false
 		switch {
-		case !n.allowed || n.held || !n.touched:
+		case !n.allowed || n.held || !n.touched || c.remains(n):
 		case n.doomed:
 			n.action = n.e.method()
 		case c.leaving(n):
@@ -42,10 +43,18 @@ func (c *closure) actions() error {
 		}
 		return nil
 	})
+	for _, n := range staying { // others' rows let go of what goes, though it may have to wait for something else
+		for _, t := range n.e.owners {
+			if p := c.deletedParent(n, t); p != nil && n.action == dsr.Release && len(p.e.Anchor) == 0 && emptied(n.e, t) != nil {
+				n.nulls = append(n.nulls, emptied(n.e, t))
+			}
+		}
+	}
 	for len(staying) > 0 {
 		n := staying[len(staying)-1]
 		staying = staying[:len(staying)-1]
-		if n.held || n.waits {
+		waits := n.held || n.waits || c.remains(n)
+		if waits {
 			for _, t := range n.e.members {
 				for _, m := range c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}] {
 					if m.action == dsr.Delete {
@@ -68,10 +77,10 @@ func (c *closure) actions() error {
 						parent.action = ""
 					}
 					staying = append(staying, parent)
-				case n.held || n.waits:
+				case waits:
 					parent.action, parent.waits = "", true
 					staying = append(staying, parent)
-				case n.action == dsr.Release && emptied(n.e, t) != nil:
+				case n.action == dsr.Release && emptied(n.e, t) != nil: // what it owns, as a membership
 					n.nulls = append(n.nulls, emptied(n.e, t))
 				default:
 					return &connectors.SubjectError{Subject: c.batch[n.credit].Ref, Entity: n.e.Name, Err: dangling(n, parent)}

@@ -186,6 +186,9 @@ func (k *checker) checkUsable(ctx context.Context) error {
 		}
 		return nil
 	}
+	if _, err := m.erasureMarks(connectors.Holds{}); err != nil && !k.failed() {
+		k.fail(FindUnusableMap, "", "", err.Error(), hintOf(err))
+	}
 	var failed error
 	k.eachRule(func(e *checked, r *connectors.Rule, after []*connectors.Rule) {
 		cut := connectors.Cut{Before: k.d.now(), Zone: time.UTC}

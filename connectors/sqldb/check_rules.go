@@ -12,7 +12,8 @@ import (
 	"github.com/lethe-gdpr/lethe/retention"
 )
 
-// Findings about deletion rules have the rule's name: they stop its sweeps and no request (ADR 8). What is wrong with a
+// Findings about deletion rules have the rule's name: they stop its sweeps and no request (ADR 8). Those about a statutory
+// minimum that erasures must ask for have none, and stop both. What is wrong with a
 // rule whose action is next is said of every rule that waits for it, because it has no sweeps of its own.
 
 // eachRule calls fn for every rule that has sweeps and whose entity has a table, with the rules that it waits for. What is
@@ -57,10 +58,15 @@ func (k *checker) checkRules(ctx context.Context) error {
 	var failed error
 	k.eachRule(func(e *checked, r *connectors.Rule, after []*connectors.Rule) {
 		for _, one := range append(slices.Clone(after), r) {
-			k.checkStart(e, one)
+			if _, lawful := one.Class.Statutory(); lawful && e.Keep == nil {
+				k.rule = "" // every erasure asks whether the minimum has ended
+			}
 			for _, w := range one.When {
 				k.checkCondition(e, w)
 			}
+			k.checkStart(e, one)
+			k.rule = r.Name
+			k.checkNullStart(e, one)
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Masks)) {
 			if c := k.column(e, name, "a rule's mask"); c != nil {
@@ -93,14 +99,23 @@ func (k *checker) checkCondition(e *checked, w dsr.Condition) {
 	}
 }
 
-// checkStart reports a starting point that cannot be compared with a day, or is NULL without a meaning.
+// checkStart reports a starting point that cannot be compared with a day.
 func (k *checker) checkStart(e *checked, r *connectors.Rule) {
-	s := &r.Start
-	for _, name := range []string{s.Field, s.NullField} {
+	for _, name := range []string{r.Start.Field, r.Start.NullField} {
 		if name != "" {
 			k.startColumn(e, name)
 		}
 	}
+	for _, l := range r.Start.Latest {
+		if to := k.byName[l.Entity]; to != nil && to.table != nil { // else the map is refused, or the table reported
+			k.startColumn(to, l.Field)
+		}
+	}
+}
+
+// checkNullStart reports a starting point that may be NULL without a meaning.
+func (k *checker) checkNullStart(e *checked, r *connectors.Rule) {
+	s := &r.Start
 	if c := columnOf(e.table, s.Field); c != nil && c.Nullable && s.Null == "" && !slices.Contains(e.table.PrimaryKey, s.Field) &&
 		!present(r.When, s.Field) {
 		k.fail(FindNullStart, e.Name, s.Field, "the start may be NULL, and the rule does not say what that means",
@@ -109,9 +124,9 @@ func (k *checker) checkStart(e *checked, r *connectors.Rule) {
 	for _, l := range s.Latest {
 		to := k.byName[l.Entity]
 		if to == nil || to.table == nil {
-			continue // the map is refused, or the table reported
+			continue
 		}
-		if c := k.startColumn(to, l.Field); c != nil && c.Nullable && !slices.Contains(to.table.PrimaryKey, l.Field) {
+		if c := columnOf(to.table, l.Field); c != nil && c.Nullable && !slices.Contains(to.table.PrimaryKey, l.Field) {
 			k.warn(FindNullStart, to.Name, l.Field, fmt.Sprintf("a row of %s stays for as long as this is NULL in a row of its own", e.Name),
 				"Make the column NOT NULL, or let the rule start at one that is.")
 		}

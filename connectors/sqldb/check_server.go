@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/retention"
@@ -151,7 +152,7 @@ func (k *checker) needs() []need {
 	if m, err := newModel(k.d, k.c); err == nil {
 		for _, e := range m.entities {
 			breaks[e.Name] = columnNames(e.breaks)
-			leaf[e.Name] = e.leaf
+			leaf[e.Name] = e.leaf && len(e.Minima(time.Time{})) == 0 // else its rows are read and locked
 		}
 	}
 	var out []need

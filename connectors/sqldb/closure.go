@@ -45,6 +45,9 @@ type closure struct {
 	gripped      int // so many of dooms have been asked who holds on to them
 	// lifted: holds are noted and have no effect.
 	lifted bool
+	// minima: rows whose statutory minimum has not ended stay. Without it that is noted only.
+	minima bool
+	young  bool // such a row was read
 	// countLeaves asks how many leaf rows each doomed parent has; leafLimit bounds the total that is counted when
 	// only one number is wanted.
 	counting leafCount
@@ -101,8 +104,8 @@ type node struct {
 	allowed  bool // the approved Plan covers its entity
 	covered  bool // by a hold
 	held     bool // covered, and the hold has effect
-	waits    bool // a row that stays for a hold's sake refers to it
-	minimum  bool // in a sweep: a statutory minimum of its own has not ended
+	waits    bool // a row that stays for a hold's sake, or for a statutory minimum's, refers to it
+	minimum  bool // a statutory minimum of its own has not ended
 	due      bool // in a sweep: it is due itself
 	grips    bool // in a sweep: its foreign key holds on to a row that goes and does not own it
 	action   dsr.Method
@@ -279,12 +282,16 @@ func (c *closure) node(e *entity, subject int, values [][]byte) (*node, bool) {
 		mark := string(values[len(e.load)])
 		n.covered, n.minimum, n.due = n.covered || mark == markHeld, mark == markMinimum, mark == markDue
 	}
-	n.held = n.covered && !c.lifted || c.stays[e][id.id]
+	n.held = n.covered && !c.lifted || c.stays[e][id.id] || c.remains(n) && !e.Subject
+	c.young = c.young || n.minimum
 	n.allowed = n.allowed || c.permits(subject, e)
 	known := n.cells != nil
 	n.cells = row
 	return n, known
 }
+
+// remains reports whether an erasure leaves a row because of a statutory minimum of its own.
+func (c *closure) remains(n *node) bool { return c.minima && n.minimum }
 
 // decide loads what the decision about the touched rows needs and returns those that are doomed now.
 func (c *closure) decide(ctx context.Context, touched []*node) ([]*node, error) {

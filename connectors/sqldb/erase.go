@@ -93,7 +93,7 @@ type erasure struct {
 	m       *model
 	job     connectors.Job
 	batch   connectors.Batch // ordered
-	marks   marks            // holds on entities
+	marks   marks            // holds on entities, and statutory minima
 	cp      checkpoint
 	done    []connectors.Tally // committed, not saved
 	dirty   bool               // cp is ahead of the journal
@@ -117,7 +117,7 @@ func (d *DB) Erase(ctx context.Context, j connectors.Job) error {
 	slices.SortFunc(e.batch, func(a, b connectors.Subject) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Ref, b.Ref))
 	})
-	if e.marks, err = m.frozenMarks(j.Held); err != nil {
+	if e.marks, err = m.erasureMarks(j.Held); err != nil {
 		return err
 	}
 	raw, err := j.Journal.Load(ctx)
@@ -258,6 +258,9 @@ func (e *erasure) checkLimits(ctx context.Context) error {
 	rows := map[string]int64{}
 	over := map[string]string{}
 	for _, c := range located.Counts {
+		if c.Method == dsr.Wait {
+			continue
+		}
 		rows[c.Subject] += c.Rows
 		if l.ShareOfTable > 0 && c.TableRows >= 1000 && float64(c.Rows) > l.ShareOfTable*float64(c.TableRows) {
 			over[c.Subject] = "more than the allowed share of " + c.Entity
@@ -364,7 +367,7 @@ func (e *erasure) newClosure(ctx context.Context, s session, start, end int, loc
 	if c.held, err = e.m.heldRows(ctx, s, e.job.Held, tenant, nil); err != nil {
 		return nil, err
 	}
-	c.marks = e.marks
+	c.marks, c.minima = e.marks, true
 	if e.m.shared && (start > 0 || end < len(e.batch)) {
 		if err := e.findGone(ctx, s); err != nil {
 			return nil, err

@@ -289,6 +289,24 @@ func (c *closure) countLeaf(t *tie, nodes []*node) []*call {
 	return calls
 }
 
+// withoutOthers leaves out rows to which only memberships led that are gone, and that have others: what those keep waits
+// for their persons' sake.
+func (c *closure) withoutOthers(ctx context.Context, nodes []*node) ([]*node, error) {
+	if err := c.loadMembers(ctx, nodes); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(nodes, func(n *node) bool {
+		others := slices.ContainsFunc(n.e.members, func(t *tie) bool {
+			return len(c.members[t][nodeID{n.world, refID(t.refs, n.at(t.parentPos))}]) > 0
+		})
+		if others && !c.leaving(n) {
+			n.touched = false
+			return true
+		}
+		return false
+	}), nil
+}
+
 func parseInt(b []byte) int64 {
 	var n int64
 	for _, c := range b {

@@ -37,7 +37,7 @@ func (e *erasure) findGone(ctx context.Context, s session) error {
 			return err
 		}
 		c := &closure{
-			m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held, marks: e.marks,
+			m: e.m, s: s, merged: true, tenant: tenant, batch: batch, held: held, marks: e.marks, minima: true,
 			terms: newTerms(batch, e.d.System.Identifiers, e.d.pseudonyms), anchors: e.anchors,
 		}
 		if err := c.run(ctx); err != nil {

@@ -292,6 +292,9 @@ func (e *erasure) page(ctx context.Context, c *closure, en *entity, here *checkp
 		if !present[n.key().id()] {
 			continue
 		}
+		if c.remains(n) { // by now; what leads to it must stay as well
+			return transient("another transaction changed how long a row must be kept", number{"lethe", "40001"})
+		}
 		if n.action == dsr.Release && !c.leaving(n) {
 			continue // it was given away
 		}

@@ -14,8 +14,8 @@ import (
 // Holds come in two forms. A subject's rows are found by identifiers and ownership and are known by their keys; rows of
 // an entity are known by a condition, which every statement that reads rows asks along with them: see [mark].
 
-// mark is what rows of one entity are asked besides their columns: whether a hold on the entity covers them and, in a
-// sweep, whether they are due or a statutory minimum of their own has not ended.
+// mark is what rows of one entity are asked besides their columns: whether a hold on the entity covers them, whether a
+// statutory minimum of their own has not ended and, in a sweep, whether they are due.
 type mark struct {
 	frozen  []connectors.Frozen
 	minimum []minimum

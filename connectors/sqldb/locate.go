@@ -27,9 +27,14 @@ func (d *DB) Locate(ctx context.Context, q connectors.Query) (connectors.Located
 		return out, err
 	}
 	defer release()
-	l := &locating{d: d, m: m, q: q, counts: map[countKey]int64{}}
+	l := &locating{d: d, m: m, s: s, q: q, counts: map[countKey]int64{}}
+	if !q.Export && !q.Teaching {
+		if l.marks, err = m.erasureMarks(connectors.Holds{}); err != nil {
+			return out, err
+		}
+	}
 	for _, part := range byTenant(q.Batch) {
-		if err := l.part(ctx, s, part, &out); err != nil {
+		if err := l.part(ctx, part, &out); err != nil {
 			return connectors.Located{}, err
 		}
 	}
@@ -38,6 +43,11 @@ func (d *DB) Locate(ctx context.Context, q connectors.Query) (connectors.Located
 			Subject: k.subject, Entity: k.entity, Method: k.method, Rows: n, TableRows: m.byName[k.entity].table.Rows,
 		})
 	}
+	waiting, err := l.waits.counts(ctx, m, s)
+	if err != nil {
+		return connectors.Located{}, err
+	}
+	out.Counts = append(out.Counts, waiting...)
 	slices.SortFunc(out.Counts, func(a, b connectors.Count) int {
 		return cmp.Or(strings.Compare(a.Subject, b.Subject), strings.Compare(a.Entity, b.Entity), cmp.Compare(a.Method, b.Method))
 	})
@@ -71,66 +81,125 @@ type countKey struct {
 type locating struct {
 	d      *DB
 	m      *model
+	s      session
 	q      connectors.Query
+	marks  marks // of an erasure
 	counts map[countKey]int64
+	waits  waiting
 }
 
-func (l *locating) part(ctx context.Context, s session, batch connectors.Batch, out *connectors.Located) error {
-	c := &closure{
-		m: l.m, s: s, any: l.q.Export, tenant: batch[0].Tenant, batch: batch,
-		terms: newTerms(batch, l.d.System.Identifiers, l.d.pseudonyms), counting: leavesByParent,
-	}
-	if l.q.Teaching {
-		c.only, c.counting = l.m.teaching(), leavesIgnored
-	}
-	if err := c.run(ctx); err != nil {
+func (l *locating) part(ctx context.Context, batch connectors.Batch, out *connectors.Located) error {
+	c, err := l.closure(ctx, batch, true)
+	if err != nil {
 		return err
 	}
-	var sub *connectors.SubjectError
-	if err := c.actions(); err != nil && !errors.As(err, &sub) { // what would dangle is for Erase and Check to say
-		return err
+	waited := map[seenRow]bool{}
+	if c.young {
+		if err := l.unfinished(ctx, c, waited); err != nil {
+			return err
+		}
 	}
 	_ = c.each(func(n *node) error {
-		l.node(c, n, out)
+		if !waited[seenRow{batch[n.credit].Ref, n.e, n.key().id()}] {
+			l.add(batch[n.credit].Ref, n.e, l.method(n), 1)
+		}
+		l.learn(c, n, out)
 		return nil
 	})
 	l.ambiguous(c, out)
 	for _, e := range l.m.entities {
-		if e.leaf && c.covers(e) {
+		if c.isLeaf(e) && c.covers(e) {
 			l.leaf(c, e)
 		}
 	}
 	if l.q.Teaching {
 		return nil
 	}
-	for _, search := range l.m.searches(batch, nil, c.covers) {
-		if err := l.mentions(ctx, s, c, search); err != nil {
+	for _, search := range l.m.searches(batch, l.marks, c.covers) {
+		if err := l.mentions(ctx, c, search, waited); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// closure decides about a batch, with statutory minima or as if all had ended.
+func (l *locating) closure(ctx context.Context, batch connectors.Batch, minima bool) (*closure, error) {
+	c := &closure{
+		m: l.m, s: l.s, any: l.q.Export, tenant: batch[0].Tenant, batch: batch, marks: l.marks, minima: minima,
+		terms: newTerms(batch, l.d.System.Identifiers, l.d.pseudonyms), counting: leavesByParent,
+	}
+	if l.q.Teaching {
+		c.only, c.counting = l.m.teaching(), leavesIgnored
+	}
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	var sub *connectors.SubjectError
+	if err := c.actions(); err != nil && !errors.As(err, &sub) { // what would dangle is for Erase and Check to say
+		return nil, err
+	}
+	return c, nil
+}
+
+// unfinished finds what an erasure would do more if every statutory minimum had ended.
+func (l *locating) unfinished(ctx context.Context, now *closure, waited map[seenRow]bool) error {
+	c, err := l.closure(ctx, now.batch, false)
+	if err != nil {
+		return err
+	}
+	l.waits.causes(c)
+	_ = c.each(func(n *node) error {
+		id := nodeID{n.world, n.key().id()}
+		if is := now.nodes[n.e][id]; n.action != "" && (is == nil || is.action == "" || is.action == dsr.Redact && n.action != dsr.Redact) {
+			s := c.batch[n.credit]
+			waited[seenRow{s.Ref, n.e, id.id}] = true
+			l.waits = append(l.waits, waitingRow{subject: s, e: n.e, key: n.key(), rows: 1, own: n.minimum})
+		}
+		return nil
+	})
+	for _, e := range l.m.entities {
+		if !c.isLeaf(e) || !c.covers(e) {
+			continue
+		}
+		rows := c.goneLeaves(e)
+		for subject, n := range now.goneLeaves(e) {
+			rows[subject] -= n
+		}
+		for subject, n := range rows {
+			if n > 0 {
+				l.waits = append(l.waits, waitingRow{subject: c.batch[subject], e: e, rows: n})
+			}
+		}
+	}
+	return nil
+}
+
 func (l *locating) add(subject string, e *entity, m dsr.Method, n int64) {
-	if n > 0 {
+	if n > 0 && m != "" {
 		l.counts[countKey{subject, e.Name, m}] += n
 	}
 }
 
-func (l *locating) node(c *closure, n *node, out *connectors.Located) {
-	subject := c.batch[n.credit].Ref
-	if l.q.Teaching && !n.e.Teaches {
-		return
-	}
+// method is what is done with a row; empty when nothing is.
+func (l *locating) method(n *node) dsr.Method {
 	switch {
-	case l.q.Export && n.touched && n.allowed:
-		l.add(subject, n.e, dsr.Export, 1)
-	case !l.q.Export && n.action != "":
-		l.add(subject, n.e, n.action, 1)
+	case l.q.Teaching && !n.e.Teaches:
+		return ""
+	case !l.q.Export:
+		return n.action
+	case n.touched && n.allowed:
+		return dsr.Export
 	}
+	return ""
+}
+
+// learn reads the identifiers of a row that is wholly the subject's.
+func (l *locating) learn(c *closure, n *node, out *connectors.Located) {
 	if !n.e.Teaches || !n.doomed || n.accessed || n.anchored() {
 		return
 	}
+	subject := c.batch[n.credit].Ref
 	for _, id := range n.e.ids {
 		pos, ok := n.e.pos[id.col.Name]
 		if !ok || !n.cells[pos].ok {
@@ -192,11 +261,19 @@ func (l *locating) ambiguous(c *closure, out *connectors.Located) {
 }
 
 func (l *locating) leaf(c *closure, e *entity) {
-	t := e.owners[0]
 	method := dsr.Delete
 	if l.q.Export {
 		method = dsr.Export
 	}
+	for subject, n := range c.goneLeaves(e) {
+		l.add(c.batch[subject].Ref, e, method, n)
+	}
+}
+
+// goneLeaves are how many rows of a leaf go, by the index of their subject.
+func (c *closure) goneLeaves(e *entity) map[int]int64 {
+	t := e.owners[0]
+	rows := map[int]int64{}
 	seen := map[nodeID]bool{}
 	for _, n := range c.nodes[t.parent] {
 		if !n.doomed || n.accessed || !c.permits(n.credit, e) {
@@ -205,19 +282,20 @@ func (l *locating) leaf(c *closure, e *entity) {
 		id := nodeID{n.world, refID(t.refs, n.at(t.parentPos))}
 		if !seen[id] {
 			seen[id] = true
-			l.add(c.batch[n.credit].Ref, e, method, c.leafRows[t][id.id])
+			rows[n.credit] += c.leafRows[t][id.id]
 		}
 	}
+	return rows
 }
 
-func (l *locating) mentions(ctx context.Context, s session, c *closure, search *search) error {
+func (l *locating) mentions(ctx context.Context, c *closure, search *search, waited map[seenRow]bool) error {
 	method := dsr.Redact
 	if l.q.Export {
 		method = dsr.Export
 	}
 	var after key
 	for {
-		found, next, err := search.page(ctx, s, after, false)
+		found, next, err := search.page(ctx, l.s, after, false)
 		if err != nil {
 			return err
 		}
@@ -229,7 +307,13 @@ func (l *locating) mentions(ctx context.Context, s session, c *closure, search *
 				if n != nil && (n.action != "" || l.q.Export && n.touched && n.allowed) {
 					continue // counted under what happens to the whole row
 				}
-				l.add(search.batch[i].Ref, search.e, method, 1)
+				switch subject := search.batch[i]; {
+				case waited[seenRow{subject.Ref, search.e, id}]:
+				case m.minimum:
+					l.waits = append(l.waits, waitingRow{subject: subject, e: search.e, key: m.cells[:len(search.e.key)], rows: 1, own: true})
+				default:
+					l.add(subject.Ref, search.e, method, 1)
+				}
 			}
 		}
 		if next == nil {

@@ -29,6 +29,7 @@ type mention struct {
 	subjects []int
 	fields   []*column
 	held     bool // by a hold on the entity
+	minimum  bool // a statutory minimum of its own has not ended
 }
 
 func (d *DB) newSearch(e *entity, batch connectors.Batch) *search {
@@ -109,7 +110,10 @@ func (s *search) page(ctx context.Context, on session, after key, lock bool) ([]
 			return nil
 		}
 		m := mention{cells: cells(values[:len(e.load)])}
-		m.held = s.mark != nil && string(values[len(values)-1]) == markHeld
+		if s.mark != nil {
+			mark := string(values[len(values)-1])
+			m.held, m.minimum = mark == markHeld, mark == markMinimum
+		}
 		for i, one := range s.each {
 			if one == nil || one.Empty() || !mentionedIn(one, e, texts) {
 				continue
@@ -209,7 +213,7 @@ func (e *erasure) redactPage(ctx context.Context, s *search, at int, after key) 
 	var rows []masked
 	for _, m := range found {
 		n := &node{e: s.e, cells: m.cells, credit: m.subjects[0], action: dsr.Redact}
-		if m.held || held[s.e][n.key().id()] {
+		if m.held || m.minimum || held[s.e][n.key().id()] {
 			continue
 		}
 		rows = append(rows, masked{n: n})

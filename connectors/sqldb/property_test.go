@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
@@ -33,6 +34,7 @@ type genTable struct {
 	owns  int // index of the table that rows of this one are memberships of; -1 none
 	keep  bool
 	named bool // free text is searched
+	law   bool // rows may be under a statutory minimum
 }
 
 type genRef struct {
@@ -43,8 +45,9 @@ type genRef struct {
 }
 
 type genRow struct {
-	refs map[string]int // 0 is NULL
-	body string
+	refs  map[string]int // 0 is NULL
+	body  string
+	young bool // its statutory minimum has not ended
 }
 
 const people0 = "t0"
@@ -128,6 +131,7 @@ func (w *world) create(f *fixture) {
 			names = append(names, "own")
 			cols += ", own BIGINT REFERENCES " + w.tables[tb.owns].name + " (id)"
 		}
+		cols += ", since VARCHAR(20)"
 		tables = append(tables, "CREATE TABLE "+tb.name+" ("+cols+")")
 		var values []string
 		for id := 1; id <= len(w.rows[tb.name]); id++ {
@@ -143,7 +147,11 @@ func (w *world) create(f *fixture) {
 					v += fmt.Sprintf(", %d", row.refs[name])
 				}
 			}
-			values = append(values, v+")")
+			since := "2020-02-29"
+			if row.young {
+				since = "2029-05-05"
+			}
+			values = append(values, v+", '"+since+"')")
 		}
 		if len(values) > 0 {
 			tables = append(tables, "INSERT INTO "+tb.name+" VALUES "+strings.Join(values, ", "))
@@ -157,7 +165,7 @@ func (w *world) log(t *rapid.T, erased []int) {
 	for _, tb := range w.tables {
 		t.Logf("%+v", tb)
 		for id := 1; id <= len(w.rows[tb.name]); id++ {
-			t.Logf("  %d %v %q", id, w.rows[tb.name][id].refs, w.rows[tb.name][id].body)
+			t.Logf("  %d %v %q %v", id, w.rows[tb.name][id].refs, w.rows[tb.name][id].body, w.rows[tb.name][id].young)
 		}
 	}
 	t.Logf("erased %v", erased)
@@ -196,6 +204,9 @@ func (w *world) entities() []connectors.Entity {
 		}
 		if tb.owns >= 0 {
 			e.Owns = []connectors.Owner{owner("own", w.tables[tb.owns].name)}
+		}
+		if tb.law {
+			e.Rules = genLaw(tb.name)
 		}
 		if tb.keep {
 			e.Keep, e.Masks = &connectors.Keep{Article: "17(3)(b)"}, map[string]mask.Spec{"body": constant("kept")}
@@ -245,7 +256,7 @@ func (w *world) expected(erased []int) (map[string][]string, map[string]int64) {
 					if mt.owns != i {
 						continue
 					}
-					lively := func(m *genRow) bool { return w.isTarget(mi) || living(mt, m) }
+					lively := func(m *genRow) bool { return m.young || w.isTarget(mi) || living(mt, m) }
 					for mid, m := range w.rows[mt.name] {
 						if m.refs["own"] != id {
 							continue
@@ -260,22 +271,28 @@ func (w *world) expected(erased []int) (map[string][]string, map[string]int64) {
 						members = members || !doomed[mine] && lively(m)
 					}
 				}
-				if touched[me] && !doomed[me] && !living(tb, row) && !members && i > 0 {
+				if touched[me] && !doomed[me] && !row.young && !living(tb, row) && !members && i > 0 {
 					doomed[me], again = true, true
 				}
 			}
 		}
 	}
-	stays := map[rowID]bool{}
-	for again := true; again; { // a row that stays anchors the doomed rows that it refers to
+	stays, waits := map[rowID]bool{}, map[rowID]bool{}
+	for again := true; again; { // a row that stays anchors the doomed rows that it refers to, or has them wait with it
 		again = false
-		for _, tb := range w.tables {
+		mark := func(set map[rowID]bool, r rowID) {
+			if !set[r] {
+				set[r], again = true, true
+			}
+		}
+		for i, tb := range w.tables {
 			for id, row := range w.rows[tb.name] {
 				me := rowID{tb.name, id}
-				if !doomed[me] || !(tb.keep || stays[me]) {
+				remains := row.young || waits[me]
+				if !remains && !(doomed[me] && (tb.keep || stays[me])) {
 					continue
 				}
-				stays[me] = true
+				mark(stays, me)
 				refs := map[string]int{}
 				for _, r := range tb.refs {
 					if !r.accessor {
@@ -287,8 +304,22 @@ func (w *world) expected(erased []int) (map[string][]string, map[string]int64) {
 				}
 				for col, to := range refs {
 					p := rowID{w.tables[to].name, row.refs[col]}
-					if doomed[p] && !stays[p] {
-						stays[p], again = true, true
+					switch {
+					case !doomed[p] || stays[p]:
+					case w.keeps:
+						mark(stays, p)
+					default:
+						mark(waits, p)
+						mark(stays, p)
+					}
+				}
+				for _, mt := range w.tables {
+					for mid, m := range w.rows[mt.name] {
+						mine := rowID{mt.name, mid}
+						if remains && mt.owns == i && m.refs["own"] == id && doomed[mine] && !mt.keep && !stays[mine] {
+							mark(waits, mine) // by which it is found again
+							mark(stays, mine)
+						}
 					}
 				}
 			}
@@ -300,7 +331,7 @@ func (w *world) expected(erased []int) (map[string][]string, map[string]int64) {
 		for id := 1; id <= len(w.rows[tb.name]); id++ {
 			row, me := w.rows[tb.name][id], rowID{tb.name, id}
 			body := row.body
-			if tb.named {
+			if tb.named && !row.young {
 				for _, p := range erased {
 					for _, form := range []string{"P%d@example.com", "p%d@example.com"} {
 						body = strings.ReplaceAll(body, fmt.Sprintf(form, p), mask.Redacted)
@@ -310,6 +341,11 @@ func (w *world) expected(erased []int) (map[string][]string, map[string]int64) {
 			line := fmt.Sprint(id)
 			method := dsr.Method("")
 			switch {
+			case row.young:
+			case waits[me]:
+				if body != row.body {
+					method = dsr.Redact
+				}
 			case doomed[me] && tb.keep:
 				body, method = "kept", dsr.Keep
 			case doomed[me] && stays[me]:
@@ -469,13 +505,16 @@ func (f fatal) Errorf(s string, args ...any) { f.rt.Errorf(s, args...) }
 func (f fatal) FailNow()                     { f.rt.FailNow() }
 func (f fatal) Fatalf(s string, args ...any) { f.rt.Fatalf(s, args...) }
 
-func (w *world) open(f *fixture) *sqldb.DB {
+func (w *world) open(f *fixture) *sqldb.DB { return w.openAt(f, nil) }
+
+// openAt opens the connector with a clock of its own.
+func (w *world) openAt(f *fixture, now func() time.Time) *sqldb.DB {
 	entities := w.entities()
 	s := &connectors.System{
 		Name: "shop", Connector: f.kind, Settings: map[string]any{"dsn": f.url}, Entities: entities,
 		Identifiers: map[string]dsr.IdentifierKind{"email": dsr.KindEmail}, Limits: connectors.Limits{Connections: 2},
 	}
-	db, err := sqldb.Open(context.Background(), s, connectors.Options{})
+	db, err := sqldb.Open(context.Background(), s, connectors.Options{Now: now})
 	require.NoError(f.t, err)
 	return db
 }

@@ -87,21 +87,15 @@ func (u *sweepRule) minima(now time.Time, held bool) error {
 		u.marks.of(u.e).due = u
 	}
 	for _, e := range family {
-		for _, r := range e.Rules {
-			if r.Class.Minimum == (retention.Period{}) || e.keyless {
-				continue
-			}
-			class := r.Class
-			class.Period = class.Minimum
-			if err := e.checkConditions("rule", r.When); err != nil {
-				return err
-			}
-			s, err := u.m.newStarts(e, r, class.Cutoff(now.In(u.start.zone)), u.start.zone)
-			if err != nil {
-				return err
-			}
-			mark := u.marks.of(e)
-			mark.minimum = append(mark.minimum, minimum{starts: s, when: r.When})
+		if e.keyless {
+			continue
+		}
+		minima, err := u.m.minimaOf(e, now.In(u.start.zone))
+		if err != nil {
+			return err
+		}
+		if len(minima) > 0 {
+			u.marks.of(e).minimum = minima
 		}
 	}
 	u.plain = map[*entity]bool{}
@@ -109,19 +103,6 @@ func (u *sweepRule) minima(now time.Time, held bool) error {
 		u.plain[e] = !held && u.plainly(e)
 	}
 	return nil
-}
-
-// minimum is a statutory minimum of rows of one entity.
-type minimum struct {
-	starts
-	when []dsr.Condition
-}
-
-// unfinished appends that it has not ended for a row.
-func (u *minimum) unfinished(s *statement) {
-	s.add("(").meets("", u.e, u.when).add(" AND CASE WHEN ")
-	u.ended(s)
-	s.add(" THEN 0 ELSE 1 END = 1)")
 }
 
 // family are the entities whose rows may go with rows of e, itself among them.

@@ -28,20 +28,25 @@ func (d *DB) Verify(ctx context.Context, q connectors.Search) ([]dsr.Residue, er
 		return nil, err
 	}
 	defer release()
-	v := &verification{d: d, m: m, s: s, batch: q.Batch, holds: q.Held, found: map[residueKey]int64{}, seen: map[seenRow]bool{}}
-	if v.marks, err = m.frozenMarks(q.Held); err != nil {
+	v := &verification{d: d, m: m, s: s, batch: q.Batch, holds: q.Held, minima: true, found: map[residueKey]int64{}, seen: map[seenRow]bool{}}
+	if v.marks, err = m.erasureMarks(q.Held); err != nil {
 		return nil, err
 	}
 	if err := v.search(ctx, q.Keys); err != nil {
 		return nil, err
 	}
-	if !q.Held.Empty() { // what is found more when nothing is held waits for the holds' end
+	if v.minima = false; v.young { // what is found more when every minimum has ended waits for that
+		if err := v.search(ctx, q.Keys); err != nil {
+			return nil, err
+		}
+	}
+	if !q.Held.Empty() { // what is found more when nothing is held either waits for the holds' end
 		v.lifted = true
 		if err := v.search(ctx, q.Keys); err != nil {
 			return nil, err
 		}
 	}
-	return v.residue(), nil
+	return v.residue(ctx)
 }
 
 func (v *verification) search(ctx context.Context, keys connectors.Keys) error {
@@ -57,6 +62,7 @@ func (v *verification) search(ctx context.Context, keys connectors.Keys) error {
 		if err := c.run(ctx); err != nil {
 			return err
 		}
+		v.young = v.young || c.young
 		if err := v.report(ctx, c, nil); err != nil {
 			return err
 		}
@@ -93,7 +99,7 @@ func (v *verification) findGone(ctx context.Context, part connectors.Batch) erro
 
 type residueKey struct {
 	subject, entity, field string
-	waits                  bool // for the end of a hold
+	held                   bool // and waits for the end of the hold
 }
 
 type seenRow struct {
@@ -111,50 +117,64 @@ type verification struct {
 	marks marks
 	held  map[*entity]map[string]bool // of the tenant that is searched
 	gone  map[refset]map[string]int   // see findGone
+	// minima: rows whose statutory minimum has not ended stay; young: there are some. Without it they go, unless held.
+	minima, young bool
 	// lifted: the search is made again as if nothing were held.
 	lifted bool
 	found  map[residueKey]int64
+	waits  waiting // for the end of statutory minima
 	seen   map[seenRow]bool
 }
 
 func (v *verification) closure(part connectors.Batch) *closure {
 	return &closure{
-		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, counting: leavesByParent, held: v.held, marks: v.marks, lifted: v.lifted, gone: v.gone,
+		m: v.m, s: v.s, tenant: part[0].Tenant, batch: part, counting: leavesByParent, held: v.held, marks: v.marks, minima: v.minima, lifted: v.lifted, gone: v.gone,
 		terms: newTerms(part, v.d.System.Identifiers, nil), // a pseudonym is what the Plan keeps
 	}
 }
 
-func (v *verification) add(subject string, e *entity, id, field string, n int64) {
-	if n == 0 {
+// add notes what an erasure would still do, in one of three searches: it is residue, or waits for the end of a statutory
+// minimum, or of a hold. What one search has found is not looked at in the next.
+func (v *verification) add(r waitingRow, id string) {
+	if r.rows == 0 {
 		return
 	}
 	if id != "" {
-		row := seenRow{subject, e, id}
+		row := seenRow{r.subject.Ref, r.e, id}
 		if v.seen[row] {
 			return
 		}
 		v.seen[row] = true
 	}
-	v.found[residueKey{subject, e.Name, field, v.lifted}] += n
+	if v.minima || v.lifted {
+		v.found[residueKey{r.subject.Ref, r.e.Name, r.field, v.lifted}] += r.rows
+		return
+	}
+	v.waits = append(v.waits, r)
 }
 
-func (v *verification) residue() []dsr.Residue {
-	var out []dsr.Residue
+// row is add for one row of the closure.
+func (v *verification) row(c *closure, n *node, field string) {
+	v.add(waitingRow{subject: c.batch[n.credit], e: n.e, field: field, rows: 1, key: n.key(), own: n.minimum}, n.key().id())
+}
+
+func (v *verification) residue(ctx context.Context) ([]dsr.Residue, error) {
+	out, err := v.waits.residue(ctx, v.m, v.s)
+	if err != nil {
+		return nil, err
+	}
 	for k, n := range v.found {
 		r := dsr.Residue{Subject: k.subject, System: v.d.System.Name, Entity: k.entity, Field: k.field, Count: n}
-		if k.waits {
+		if k.held {
 			r.Waits = &dsr.Exception{Cause: dsr.CauseHold}
 		}
 		out = append(out, r)
 	}
 	slices.SortFunc(out, func(a, b dsr.Residue) int {
-		first := cmp.Or(strings.Compare(a.Subject, b.Subject), strings.Compare(a.Entity, b.Entity), strings.Compare(a.Field, b.Field))
-		if first == 0 && a.Waits == nil {
-			return -1
-		}
-		return first
+		return cmp.Or(strings.Compare(a.Subject, b.Subject), strings.Compare(a.Entity, b.Entity), strings.Compare(a.Field, b.Field),
+			compareWaits(a.Waits, b.Waits))
 	})
-	return out
+	return out, nil
 }
 
 // report turns what an erasure would still do into residue. ghosts are parents that are gone or anchored already.
@@ -162,6 +182,9 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 	var dangling *connectors.SubjectError
 	if err := c.actions(); err != nil && !errors.As(err, &dangling) {
 		return err
+	}
+	if !v.minima && !v.lifted {
+		v.waits.causes(c)
 	}
 	stays := map[*entity][]*node{}
 	anchored := map[seenRow]bool{} // in the world of whichever subject they were spooled for
@@ -174,7 +197,6 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 		if ghosts[n] || anchored[seenRow{e: n.e, id: n.key().id()}] {
 			return nil
 		}
-		subject, id := c.batch[n.credit].Ref, n.key().id()
 		field := ""
 		if len(n.matched) > 0 {
 			field = n.matched[0].Name
@@ -184,20 +206,20 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 		case dsr.Keep, dsr.Mask:
 			for _, col := range n.matched {
 				if _, masked := n.e.Masks[col.Name]; masked {
-					v.add(subject, n.e, id, col.Name, 1)
+					v.row(c, n, col.Name)
 				}
 			}
-			if n.covered && !n.held && len(n.e.Masks) > 0 { // whether some masks were applied cannot be told
-				v.add(subject, n.e, id, field, 1)
+			if (n.covered && !n.held || n.minimum) && len(n.e.Masks) > 0 { // whether some masks were applied cannot be told
+				v.row(c, n, field)
 			}
 			stays[n.e] = append(stays[n.e], n)
 		case dsr.Release:
 			if c.unreleased(n, ghosts) {
 				i := slices.IndexFunc(n.e.owners, func(t *tie) bool { return c.leaves(n, t) })
-				v.add(subject, n.e, id, n.e.owners[i].cols[0].Name, 1)
+				v.row(c, n, n.e.owners[i].cols[0].Name)
 			}
 		default:
-			v.add(subject, n.e, id, field, 1)
+			v.row(c, n, field)
 		}
 		return nil
 	})
@@ -216,7 +238,7 @@ func (v *verification) report(ctx context.Context, c *closure, ghosts map[*node]
 			id := nodeID{n.world, refID(t.refs, n.at(t.parentPos))}
 			if n.doomed && c.permits(n.credit, e) && !seen[id] {
 				seen[id] = true
-				v.add(c.batch[n.credit].Ref, e, "leaf:"+id.id, "", c.leafRows[t][id.id])
+				v.add(waitingRow{subject: c.batch[n.credit], e: e, rows: c.leafRows[t][id.id]}, "leaf:"+id.id)
 			}
 		}
 	}
@@ -278,7 +300,7 @@ func (v *verification) unmasked(ctx context.Context, c *closure, e *entity, node
 			calls = append(calls, s.call(func(values [][]byte) error {
 				id := key(cells(values)).id()
 				if n := byID[id]; n != nil {
-					v.add(c.batch[n.credit].Ref, e, id, name, 1)
+					v.row(c, n, name)
 				}
 				return nil
 			}))
@@ -304,11 +326,14 @@ func (v *verification) mentions(ctx context.Context, part connectors.Batch) erro
 			}
 			for _, m := range found {
 				id := key(m.cells[:len(search.e.key)]).id()
-				if !v.lifted && (m.held || v.held[search.e][id]) {
+				v.young = v.young || m.minimum
+				if !v.lifted && (m.held || v.held[search.e][id]) || v.minima && m.minimum {
 					continue
 				}
 				for _, i := range m.subjects {
-					v.add(search.batch[i].Ref, search.e, id, m.fields[0].Name, 1)
+					v.add(waitingRow{
+						subject: search.batch[i], e: search.e, field: m.fields[0].Name, rows: 1, key: m.cells[:len(search.e.key)], own: m.minimum,
+					}, id)
 				}
 			}
 			if next == nil {
@@ -454,9 +479,15 @@ func (v *verification) follow(ctx context.Context, part connectors.Batch, page [
 	if err != nil {
 		return err
 	}
+	if !v.minima {
+		if more, err = c.withoutOthers(ctx, more); err != nil {
+			return err
+		}
+	}
 	if err := c.expand(ctx, append(touched, more...)); err != nil {
 		return err
 	}
+	v.young = v.young || c.young
 	// ghosts that are gone count as parents of leaves, too
 	for n := range ghosts {
 		if !n.touched {

@@ -28,7 +28,7 @@ func Load(text []byte, env func(string) (string, bool), kinds []connectors.Kind)
 	m := &Map{
 		Identifiers: map[string]dsr.IdentifierKind{}, Classes: map[string]retention.Class{}, places: map[string]map[string]string{},
 	}
-	systems := &systemReader{reader: r, m: m, kinds: kinds, identified: map[string]bool{}, ruleNames: map[string]bool{}}
+	systems := &systemReader{reader: r, m: m, kinds: kinds, identified: map[string]bool{}, flat: map[string]bool{}, ruleNames: map[string]bool{}}
 	r.mapping(
 		root, "",
 		key{"version", true, func(n *yaml.Node, path string) {
@@ -46,8 +46,11 @@ func Load(text []byte, env func(string) (string, bool), kinds []connectors.Kind)
 		key{"art15", false, r.art15(&m.Art15)},
 		key{"systems", true, systems.read},
 	)
+	for _, s := range m.Systems {
+		s.Zone = m.Controller.Zone
+	}
 	if len(r.faults) == 0 {
-		validate(r, m, systems.identified)
+		validate(r, m, systems)
 	}
 	if len(r.faults) > 0 {
 		slices.SortStableFunc(r.faults, func(a, b Fault) int {

@@ -228,12 +228,12 @@ func (v *systemValidator) retention(e *connectors.Entity, at string) {
 }
 
 // minima refuses a rule by which rows would go whose statutory minimum cannot be asked for, and one whose own minimum an
-// erasure would not meet: what must stay when a person asks says keep.
+// erasure would not meet: in a flat system, what must stay when a person asks says keep.
 func (v *systemValidator) minima(e *connectors.Entity, at int, path string) {
 	rule := e.Rules[at]
-	if e.Keep == nil && e.Erase == dsr.Delete && rule.Class.Minimum != (retention.Period{}) {
-		v.faultAt(path+".class", "has a statutory minimum, and an erasure deletes the rows before it has ended",
-			`write keep: {article: "17(3)(b)", class: `+rule.Class.Name+`} in place of erase: delete`)
+	if _, lawful := rule.Class.Statutory(); lawful && v.flat && e.Keep == nil && e.Erase != dsr.Expire {
+		v.faultAt(path+".class", "has a statutory minimum, and an erasure takes the records before it has ended",
+			`write keep: {article: "17(3)(b)", class: `+rule.Class.Name+`} in place of erase: `+string(e.Erase))
 	}
 	if rule.Action == retention.Pseudonymise {
 		return

@@ -25,6 +25,7 @@ type systemReader struct {
 	kinds []connectors.Kind
 	// identified are the paths of entities one of whose settings names an identifier.
 	identified map[string]bool
+	flat       map[string]bool // systems whose entities have no ties
 	ruleNames  map[string]bool
 }
 
@@ -80,6 +81,7 @@ func (r *systemReader) system(n *yaml.Node, path string, s *connectors.System) {
 		{"entities", true, entities},
 	}
 	if kind != nil {
+		r.flat[s.Name] = kind.Flat
 		keys = append(keys, r.settings(path, kind.SystemKeys, s.Settings)...)
 		r.m.places[s.Name] = placeOf(n, kind)
 	}

@@ -11,14 +11,13 @@ import (
 )
 
 // validate holds a map that could be read to what needs no database to see.
-// identified are the paths of entities that a setting gives an identifier.
-func validate(r *reader, m *Map, identified map[string]bool) {
+func validate(r *reader, m *Map, systems *systemReader) {
 	if m.Tenants != "" && m.Identifiers[m.Tenants] == "" {
 		r.faultAt("tenants.identifier", "is not an identifier of this map", nearest(m.Tenants, sorted(m.Identifiers)))
 	}
 	found := false
 	for _, s := range m.Systems {
-		v := systemValidator{reader: r, m: m, s: s, path: "systems." + s.Name, identified: identified}
+		v := systemValidator{reader: r, m: m, s: s, path: "systems." + s.Name, identified: systems.identified, flat: systems.flat[s.Name]}
 		v.validate()
 		for i := range s.Entities {
 			found = found || s.Entities[i].Subject || v.identifies(&s.Entities[i])
@@ -36,6 +35,7 @@ type systemValidator struct {
 	path string
 	// identified are the paths of entities that a setting gives an identifier.
 	identified map[string]bool
+	flat       bool
 }
 
 func (v *systemValidator) validate() {

@@ -117,6 +117,9 @@ func exceptionOf(m *atlas, s *connectors.System, l dsr.ReceiptLine, now time.Tim
 		}
 		if own := l.Exception; own != nil {
 			x.Cause, x.Ends = own.Cause, own.Ends
+			if own.Cause == dsr.CauseMinimum { // a legal obligation, and the class that says how long
+				x.Article, x.Class = "17(3)(b)", minimumOf(entity)
+			}
 		}
 		return x
 	case dsr.Anchor:
@@ -134,6 +137,21 @@ func exceptionOf(m *atlas, s *connectors.System, l dsr.ReceiptLine, now time.Tim
 		return latest // nil when only other people's rows refer to it: what stays then identifies nobody
 	}
 	return nil
+}
+
+// minimumOf names the class by whose statutory minimum rows of an Entity wait: where there are several, and where the rows
+// wait for others, it is empty.
+func minimumOf(e *connectors.Entity) string {
+	class := ""
+	for _, r := range e.Rules {
+		if _, ok := r.Class.Statutory(); ok && r.Class.Name != class {
+			if class != "" {
+				return ""
+			}
+			class = r.Class.Name
+		}
+	}
+	return class
 }
 
 func later(a, b *dsr.Exception) bool {

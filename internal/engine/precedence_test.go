@@ -229,3 +229,111 @@ systems:
 	h.drain()
 	require.EqualValues(t, 2, h.swept(s.ID, retention.SweepDone).Count(dsr.Mask))
 }
+
+// Rows that a law wants wait by themselves: of one table an erasure takes those that may go, the others when their time has
+// come, with what led to them, and nobody has to remember. What says so is the plan, and it is approved once.
+func TestAStatutoryMinimumWinsOverAnErasureRowByRow(t *testing.T) {
+	t.Parallel()
+	for name, anchor := range map[string]string{"stays": "", "anchored": ", anchor: {email: random}"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := sqliteTarget(t, `
+CREATE TABLE customers (id INTEGER PRIMARY KEY, email TEXT);
+CREATE INDEX customers_email ON customers (email);
+CREATE TABLE tickets (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers (id), status TEXT NOT NULL, closed_on DATE);
+CREATE INDEX tickets_customer ON tickets (customer_id);
+CREATE INDEX tickets_closed ON tickets (status, closed_on);
+CREATE TABLE notes (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers (id));
+CREATE INDEX notes_customer ON notes (customer_id);
+INSERT INTO customers VALUES (1, 'ada@example.com'), (2, 'bob@example.com');
+INSERT INTO tickets VALUES (1, 1, 'invoiced', '2025-06-01'), (2, 1, 'draft', '2025-06-01'), (3, 1, 'invoiced', '2025-12-24'), (4, 1, 'invoiced', '2020-01-01'), (5, 2, 'invoiced', '2025-06-01');
+INSERT INTO notes VALUES (1, 1);
+`)
+			h := open(t, dbtest.SQLite(t), map[string]string{"SHOP": x.url}, nil)
+			h.activate(`
+version: 1
+controller: {name: Example AB, country: SE, time_zone: Europe/Stockholm}
+identifiers: {email: {kind: email}, number: {kind: integer}}
+deletion_classes:
+  books: {period: P3Y, minimum: P2Y, from: end_of_process}
+systems:
+  shop:
+    connector: sqlite
+    dsn: ${SHOP}
+    entities:
+      customers: {subject: true, teaches: true, fields: {id: {identifier: number}, email: {identifier: email}}, erase: delete` + anchor + `}
+      notes: {owned_by: {customer_id: customers}, erase: delete}
+      tickets:
+        owned_by: {customer_id: customers}
+        not_personal: [status, closed_on]
+        erase: delete
+        retention: [{class: books, start: closed_on, if_null: keep, when: {status: invoiced}, action: delete}]
+`)
+			r := h.file(dsr.Erasure, "ada@example.com")
+			h.drain()
+			_, p := h.plan(r.ID)
+			var waits *dsr.Exception
+			lines := map[string]int64{}
+			for _, l := range p.Lines {
+				lines[l.Entity+" "+string(l.Method)] = l.Count
+				if l.Entity == "tickets" && l.Method == dsr.Wait {
+					waits = l.Exception
+				}
+			}
+			zone, err := time.LoadLocation("Europe/Stockholm")
+			require.NoError(t, err)
+			last := time.Date(2027, 12, 24, 0, 0, 0, 0, zone)
+			require.NotNil(t, waits)
+			require.True(t, last.Equal(*waits.Ends))
+			waits.Ends = nil
+			require.Equal(t, &dsr.Exception{Cause: dsr.CauseMinimum, Article: "17(3)(b)", Class: "books"}, waits)
+			want := map[string]int64{"tickets delete": 2, "tickets wait": 2, "notes delete": 1, "customers wait": 1}
+			if anchor != "" {
+				delete(want, "customers wait")
+				want["customers anchor"] = 1
+			}
+			require.Equal(t, want, lines)
+
+			h.approve(r.ID)
+			h.drain()
+			first := time.Date(2027, 6, 1, 0, 0, 0, 0, zone)
+			r = h.wants(r.ID, dsr.Deferred)
+			require.True(t, first.Equal(*r.DeferTo), r.DeferTo)
+			require.EqualValues(t, 0, x.count("SELECT count(*) FROM tickets WHERE id IN (2, 4)"))
+			require.EqualValues(t, 2, x.count("SELECT count(*) FROM tickets WHERE customer_id = 1"))
+			require.Zero(t, x.count("SELECT count(*) FROM notes"))
+
+			tick := func(at time.Time) {
+				h.time.forward(at.Sub(h.time.Now()))
+				require.NoError(t, h.Tick(t.Context(), engine.Tick{Name: engine.TickDeferred}))
+				h.drain()
+			}
+			tick(first.Add(-time.Minute))
+			require.EqualValues(t, 2, x.count("SELECT count(*) FROM tickets WHERE customer_id = 1"))
+			tick(first)
+			r = h.wants(r.ID, dsr.Deferred)
+			require.True(t, last.Equal(*r.DeferTo), r.DeferTo)
+			require.EqualValues(t, 1, x.count("SELECT count(*) FROM tickets WHERE customer_id = 1"))
+			require.EqualValues(t, 1, x.count("SELECT count(*) FROM customers WHERE id = 1"))
+			tick(last)
+			h.wants(r.ID, dsr.Completed)
+			require.Zero(t, x.count("SELECT count(*) FROM tickets WHERE customer_id = 1"))
+			require.Zero(t, x.count("SELECT count(*) FROM customers WHERE id = 1"))
+			require.EqualValues(t, 1, x.count("SELECT count(*) FROM tickets"), "another person's")
+			got := h.receipts(r.ID)
+			require.EqualValues(t, 4, got["shop.tickets.delete"])
+			require.EqualValues(t, 1, got["shop.customers.delete"])
+			es, err := h.Events(t.Context(), officer, r.ID, 0, 0)
+			require.NoError(t, err)
+			deferred := 0
+			for _, e := range es {
+				if e.Type == "deferred" {
+					deferred++
+					require.Equal(t, last.UTC().Format(time.DateOnly), e.Detail["shop.tickets.statutory-minimum"])
+				}
+			}
+			require.Equal(t, 2, deferred)
+			require.Contains(t, es[len(es)-1].Detail["exception.0"]+es[len(es)-1].Detail["exception.1"], "shop.tickets 17(3)(b) books until 2027-12-24")
+		})
+	}
+}
