@@ -47,7 +47,7 @@ func OpenMariaDB(ctx context.Context, r *report.Report) (*MariaDB, error) {
 		return nil, err
 	}
 	defer db.Close()
-	for _, setting := range []string{"version", "innodb_buffer_pool_size", "innodb_flush_log_at_trx_commit", "innodb_flush_method", "innodb_log_file_size", "log_bin"} {
+	for _, setting := range []string{"version", "innodb_buffer_pool_size", "innodb_flush_log_at_trx_commit", "innodb_flush_method", "innodb_log_file_size", "innodb_purge_threads", "log_bin"} {
 		var v string
 		if err := db.QueryRowContext(ctx, "SELECT @@"+setting).Scan(&v); err != nil {
 			return nil, err

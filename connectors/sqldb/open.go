@@ -239,7 +239,8 @@ func (d *DB) openMariaDB(u *url.URL) error {
 	cfg.User = u.User.Username()
 	cfg.Passwd, _ = u.User.Password()
 	cfg.Logger = &mysql.NopLogger{} // errors come back all the same, and are classified
-	cfg.InterpolateParams = true    // one round trip a statement
+	cfg.InterpolateParams = true    // one round trip a statement,
+	cfg.MultiStatements = true      // or for several: see [mariaSession]
 	cfg.ClientFoundRows = true      // an UPDATE counts the rows it matched
 	cfg.Collation = "utf8mb4_general_ci"
 	seconds := strconv.FormatFloat(d.statementTimeout().Seconds(), 'f', 3, 64)

@@ -31,7 +31,12 @@ func (s *statement) call(row func(values [][]byte) error) *call {
 	return &call{text: s.sb.String(), args: s.args, row: row}
 }
 
-// session runs statements on one connection, in order; PostgreSQL gets them in one pipelined round trip.
+const rollbackTime = 5 * time.Second
+
+// errAnswer says that the server answered with more or fewer results than there were statements.
+var errAnswer = errors.New("unexpected answer")
+
+// session runs statements on one connection, in order and in as few round trips as the database takes.
 type session interface {
 	run(ctx context.Context, calls ...*call) error
 }
@@ -50,83 +55,17 @@ type errCall struct{ err error }
 func (e *errCall) Error() string { return e.err.Error() }
 func (e *errCall) Unwrap() error { return e.err }
 
-// reader returns a session outside any transaction and what gives its connection back.
-func (d *DB) reader(ctx context.Context) (session, func(), error) {
-	if d.Pool != nil {
-		conn, err := d.Pool.Acquire(ctx)
-		if err != nil {
-			return nil, nil, classify(d.dialect, err)
-		}
-		return &pgSession{d: d, conn: conn.Conn()}, conn.Release, nil
+// called returns what a row function returned as it is, and everything else classified.
+func called(d *dialect, err error) error {
+	var own *errCall
+	if errors.As(err, &own) {
+		return own.err
 	}
-	conn, err := d.SQL.Conn(ctx)
-	if err != nil {
-		return nil, nil, classify(d.dialect, err)
-	}
-	return &sqlSession{d: d, q: conn}, func() { _ = conn.Close() }, nil
+	return classify(d, err)
 }
 
-// begin starts a READ COMMITTED transaction: a locking read must see what the transaction that it waited for wrote.
-func (d *DB) begin(ctx context.Context) (transaction, error) {
-	if d.Pool != nil {
-		conn, err := d.Pool.Acquire(ctx)
-		if err != nil {
-			return nil, classify(d.dialect, err)
-		}
-		return &pgTx{pgSession: pgSession{d: d, conn: conn.Conn(), first: "BEGIN ISOLATION LEVEL READ COMMITTED"}, release: conn.Release}, nil
-	}
-	tx, err := d.SQL.BeginTx(ctx, nil) // MariaDB's sessions have the level from their start, which saves a round trip each
-	if err != nil {
-		return nil, classify(d.dialect, err)
-	}
-	return &sqlTx{sqlSession: sqlSession{d: d, q: tx}, tx: tx}, nil
-}
-
-type sqlRunner interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
-
-type sqlSession struct {
-	d *DB
-	q sqlRunner
-}
-
-func (s *sqlSession) run(ctx context.Context, calls ...*call) error {
-	for _, c := range calls {
-		if c.skipped {
-			continue
-		}
-		if err := s.one(ctx, c); err != nil {
-			var own *errCall
-			if errors.As(err, &own) {
-				return own.err
-			}
-			return classify(s.d.dialect, err)
-		}
-	}
-	return nil
-}
-
-func (s *sqlSession) one(ctx context.Context, c *call) error {
-	if s.d.dialect.name == sqlite { // the others' servers keep the limit themselves
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.d.statementTimeout())
-		defer cancel()
-	}
-	if c.row == nil {
-		r, err := s.q.ExecContext(ctx, c.text, c.args...)
-		if err != nil {
-			return err
-		}
-		c.affected, err = r.RowsAffected()
-		return err
-	}
-	rows, err := s.q.QueryContext(ctx, c.text, c.args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
+// take reads the result of a call: of a command that is the number of rows that it affected.
+func (c *call) take(rows *sql.Rows) error {
 	columns, err := rows.Columns()
 	if err != nil {
 		return err
@@ -144,20 +83,61 @@ func (s *sqlSession) one(ctx context.Context, c *call) error {
 		for i, r := range raw {
 			values[i] = r
 		}
-		if err := c.row(values); err != nil {
-			return &errCall{err}
+		if c.row == nil {
+			c.affected, err = strconv.ParseInt(string(values[0]), 10, 64)
+		} else if err = c.row(values); err != nil {
+			err = &errCall{err}
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return rows.Err()
 }
 
-type sqlTx struct {
-	sqlSession
-	tx *sql.Tx
+// reader returns a session outside any transaction and what gives its connection back.
+func (d *DB) reader(ctx context.Context) (session, func(), error) {
+	if d.Pool != nil {
+		conn, err := d.Pool.Acquire(ctx)
+		if err != nil {
+			return nil, nil, classify(d.dialect, err)
+		}
+		return &pgSession{d: d, conn: conn.Conn()}, conn.Release, nil
+	}
+	conn, err := d.SQL.Conn(ctx)
+	if err != nil {
+		return nil, nil, classify(d.dialect, err)
+	}
+	release := func() { _ = conn.Close() }
+	if d.dialect.name == mariadb {
+		return &mariaSession{d: d, conn: conn}, release, nil
+	}
+	return &sqliteSession{d: d, q: conn}, release, nil
 }
 
-func (t *sqlTx) commit(context.Context) error { return classify(t.d.dialect, t.tx.Commit()) }
-func (t *sqlTx) rollback()                    { _ = t.tx.Rollback() }
+// begin starts a READ COMMITTED transaction: a locking read must see what the transaction that it waited for wrote.
+func (d *DB) begin(ctx context.Context) (transaction, error) {
+	if d.Pool != nil {
+		conn, err := d.Pool.Acquire(ctx)
+		if err != nil {
+			return nil, classify(d.dialect, err)
+		}
+		return &pgTx{pgSession: pgSession{d: d, conn: conn.Conn(), first: "BEGIN ISOLATION LEVEL READ COMMITTED"}, release: conn.Release}, nil
+	}
+	if d.dialect.name == mariadb {
+		conn, err := d.SQL.Conn(ctx)
+		if err != nil {
+			return nil, classify(d.dialect, err)
+		}
+		tx := mariaSession{d: d, conn: conn, first: "START TRANSACTION"} // its connections have the level from their start
+		return &mariaTx{tx}, nil
+	}
+	tx, err := d.SQL.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, classify(d.dialect, err)
+	}
+	return &sqliteTx{sqliteSession: sqliteSession{d: d, q: tx}, tx: tx}, nil
+}
 
 type pgSession struct {
 	d     *DB
@@ -181,11 +161,7 @@ const (
 func (s *pgSession) run(ctx context.Context, calls ...*call) error {
 	for start := 0; start < len(calls); start += maxPipelined {
 		if err := s.pipeline(ctx, calls[start:min(start+maxPipelined, len(calls))]); err != nil {
-			var own *errCall
-			if errors.As(err, &own) {
-				return own.err
-			}
-			return classify(s.d.dialect, err)
+			return called(s.d.dialect, err)
 		}
 	}
 	return nil
@@ -272,7 +248,7 @@ func (s *pgSession) command(p *pgconn.Pipeline, c *call) error {
 	}
 	r, ok := results.(*pgconn.ResultReader)
 	if !ok {
-		return errors.New("unexpected answer")
+		return errAnswer
 	}
 	for r.NextRow() {
 		if c == nil || c.row == nil {
@@ -320,7 +296,7 @@ func (t *pgTx) rollback() {
 	}
 	t.ended = true
 	if t.first == "" && !t.conn.IsClosed() && t.conn.PgConn().TxStatus() != 'I' {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), rollbackTime)
 		defer cancel()
 		if r := t.conn.PgConn().Exec(ctx, "ROLLBACK"); r != nil {
 			_ = r.Close()

@@ -95,7 +95,7 @@ func (s *sweep) dropMariaDB(ctx context.Context, name string) error {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		_ = conn.Close()
 	}()
-	r := &sqlSession{d: s.d, q: conn}
+	r := &mariaSession{d: s.d, conn: conn}
 	err = r.run(ctx, &call{text: "SET SESSION wait_timeout = " + strconv.Itoa(int(partitionIdle.Seconds()))},
 		&call{text: "SET SESSION lock_wait_timeout = 1"}) // where NOWAIT is not known
 	if err != nil {

@@ -98,7 +98,7 @@ func (m MariaDB) start(ctx context.Context, parent, name string, options []strin
 		"--no-defaults", "--datadir=" + dir + "/data", "--tmpdir=" + dir, "--socket=" + dir + "/mysqld.sock",
 		"--pid-file=" + dir + "/mysqld.pid", "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
 		"--skip-name-resolve", "--init-file=" + boot, "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=2G",
-		"--innodb-log-file-size=2G", "--max-connections=300", "--character-set-server=utf8mb4", "--skip-log-bin",
+		"--innodb-log-file-size=2G", "--innodb-purge-threads=1", "--max-connections=300", "--character-set-server=utf8mb4", "--skip-log-bin",
 	}, options...)...)
 	cmd.SysProcAttr, cmd.Dir = attr, dir
 	url = fmt.Sprintf("mysql://lethe:lethe@127.0.0.1:%d/", port)
