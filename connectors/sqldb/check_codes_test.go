@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,26 +16,49 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// findCodes are the values of the constants Find….
+// findCodes are the values of this package's constants Find…, and of those of connectors that it names.
 func findCodes(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob("*.go")
+	shared := map[string]string{}
+	inEach(t, "../codes.go", func(n ast.Node) {
+		if v, ok := n.(*ast.ValueSpec); ok {
+			shared[v.Names[0].Name] = valueOf(t, v)
+		}
+	})
+	codes := map[string]bool{}
+	inEach(t, "*.go", func(n ast.Node) {
+		switch v := n.(type) {
+		case *ast.ValueSpec:
+			if strings.HasPrefix(v.Names[0].Name, "Find") {
+				codes[valueOf(t, v)] = true
+			}
+		case *ast.SelectorExpr:
+			if x, ok := v.X.(*ast.Ident); ok && x.Name == "connectors" && shared[v.Sel.Name] != "" {
+				codes[shared[v.Sel.Name]] = true
+			}
+		}
+	})
+	return slices.Sorted(maps.Keys(codes))
+}
+
+// inEach visits the syntax of the files that a pattern names.
+func inEach(t *testing.T, pattern string, fn func(ast.Node)) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
 	require.NoError(t, err)
-	var codes []string
+	require.NotEmpty(t, files)
 	for _, name := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		require.NoError(t, err)
-		ast.Inspect(file, func(n ast.Node) bool {
-			if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Find") {
-				code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
-				require.NoError(t, err)
-				codes = append(codes, code)
-			}
-			return true
-		})
+		ast.Inspect(file, func(n ast.Node) bool { fn(n); return true })
 	}
-	slices.Sort(codes)
-	return codes
+}
+
+func valueOf(t *testing.T, v *ast.ValueSpec) string {
+	t.Helper()
+	code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+	require.NoError(t, err)
+	return code
 }
 
 // Every code has a defect that yields it and a line in docs/DATAMAP.md with the severities that the defects have.
