@@ -38,7 +38,7 @@ func dialectOf(kind string) *dialect {
 	case sqlite:
 		return &dialect{name: sqlite, keysPerStatement: 500, aim: 0.4, worst: 1}
 	}
-	return &dialect{name: mariadb, keysPerStatement: 500, locks: true, aim: 0.25, worst: 0.7}
+	return &dialect{name: mariadb, keysPerStatement: 500, locks: true, aim: 0.33, worst: 0.8}
 }
 
 // quote quotes one name.
