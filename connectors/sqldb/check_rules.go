@@ -184,14 +184,12 @@ func (k *checker) checkStarts(ctx context.Context, u *sweepRule) error {
 	return nil
 }
 
-// startColumn returns the column of a starting point; it reports one that is missing or of another type.
-func (k *checker) startColumn(e *checked, name string) *connectors.Column {
-	c := k.column(e, name, "a rule's start")
-	if c != nil && !startClass(c.Class) {
+// startColumn reports a starting point that is missing or of another type.
+func (k *checker) startColumn(e *checked, name string) {
+	if c := k.column(e, name, "a rule's start"); c != nil && !startClass(c.Class) {
 		k.fail(FindStartType, e.Name, name, fmt.Sprintf("a rule cannot start at a column of type %s", c.Type),
 			"Start at a date, a time, ISO 8601 text or whole seconds since 1970.")
 	}
-	return c
 }
 
 // present reports whether the conditions leave out rows where a column is NULL.
