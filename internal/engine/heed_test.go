@@ -4,6 +4,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -58,6 +59,7 @@ systems:
 
 func (h *house) holdUser(id string) *dsr.Hold {
 	h.t.Helper()
+	h.time.forward(time.Minute) // sweeps that follow come after those before
 	held, err := h.PlaceHold(h.t.Context(), officer, engine.NewHold{
 		Identifiers: []engine.RawIdentifier{{Name: "user_id", Value: dsr.NewSecret(id)}}, Reference: "T-1", Review: h.time.Now().AddDate(1, 0, 0),
 	})
