@@ -2,13 +2,8 @@ package logfiles_test
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
 	"slices"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/connectortest"
@@ -91,42 +86,20 @@ var defects = []struct {
 	{name: "knows-no-end", found: "SweepMost", of: wrong{job: func(j *connectors.SweepJob) { j.Most = 0 }}},
 }
 
-const defectVariable = "LETHE_TEST_DEFECT"
-
-// TestDefective is what [TestSuiteFindsDefects] runs in a process of its own.
-func TestDefective(t *testing.T) {
-	var n int
-	if _, err := fmt.Sscan(os.Getenv(defectVariable), &n); err != nil {
-		t.Skip("runs within TestSuiteFindsDefects")
-	}
-	connectortest.Run(t, func(t *testing.T) connectortest.Backend {
-		b := backend(t)
-		open := b.Open
-		b.Open = func(t *testing.T, sys *connectors.System, o connectors.Options, chunk int) connectors.Connector {
-			w := defects[n].of
-			w.full = open(t, sys, o, chunk).(full)
-			return &w
-		}
-		return b
-	})
-}
-
-// TestSuiteFindsDefects: the suite's cases of what cannot be read are passed by no connector that is wrong about it.
 func TestSuiteFindsDefects(t *testing.T) {
 	t.Parallel()
-	if os.Getenv(defectVariable) != "" {
-		t.Skip("runs outside")
+	var list []connectortest.Defect
+	for _, d := range defects {
+		list = append(list, connectortest.Defect{Name: d.name, Found: d.found, Fresh: func(t *testing.T) connectortest.Backend {
+			b := backend(t)
+			open := b.Open
+			b.Open = func(t *testing.T, sys *connectors.System, o connectors.Options, chunk int) connectors.Connector {
+				w := d.of
+				w.full = open(t, sys, o, chunk).(full)
+				return &w
+			}
+			return b
+		}})
 	}
-	for n, d := range defects {
-		t.Run(d.name, func(t *testing.T) {
-			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDefective$/^"+d.found+"$", "-test.timeout=60s")
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", defectVariable, n))
-			out, err := cmd.CombinedOutput()
-			var failed *exec.ExitError
-			require.ErrorAs(t, err, &failed, "the suite did not find it")
-			require.Contains(t, string(out), "--- FAIL: TestDefective/"+d.found)
-			require.NotContains(t, string(out), "panic:")
-		})
-	}
+	connectortest.FindsDefects(t, list)
 }

@@ -3,14 +3,9 @@ package memory_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-gdpr/lethe/connectors"
 	"github.com/lethe-gdpr/lethe/connectors/connectortest"
@@ -430,37 +425,15 @@ func readsNoLists(sys *connectors.System, open func() *memory.DB) connectors.Con
 	})(sys, open)
 }
 
-const defectVariable = "LETHE_TEST_DEFECT"
-
-// TestDefective is what [TestSuiteFindsDefects] runs in a process of its own.
-func TestDefective(t *testing.T) {
-	var n int
-	if _, err := fmt.Sscan(os.Getenv(defectVariable), &n); err != nil {
-		t.Skip("runs within TestSuiteFindsDefects")
-	}
-	of := defects[n].of
-	if of == nil {
-		of = backend
-	}
-	connectortest.Run(t, of(defects[n].wrap))
-}
-
-// TestSuiteFindsDefects: a suite that a wrong connector passes proves nothing of a right one.
 func TestSuiteFindsDefects(t *testing.T) {
 	t.Parallel()
-	if os.Getenv(defectVariable) != "" {
-		t.Skip("runs outside")
+	var list []connectortest.Defect
+	for _, d := range defects {
+		of := d.of
+		if of == nil {
+			of = backend
+		}
+		list = append(list, connectortest.Defect{Name: d.name, Found: d.found, Fresh: of(d.wrap)})
 	}
-	for n, d := range defects {
-		t.Run(d.name+"/"+d.found, func(t *testing.T) {
-			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDefective$/^"+d.found+"$", "-test.timeout=60s")
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", defectVariable, n))
-			out, err := cmd.CombinedOutput()
-			var failed *exec.ExitError
-			require.ErrorAs(t, err, &failed, "the suite did not find it")
-			require.Contains(t, string(out), "--- FAIL: TestDefective/"+d.found)
-			require.NotContains(t, string(out), "panic:")
-		})
-	}
+	connectortest.FindsDefects(t, list)
 }
